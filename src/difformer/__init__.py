@@ -1,0 +1,3 @@
+"""Energy-constrained diffusion over sets and graphs."""
+
+__version__ = "0.1.0"

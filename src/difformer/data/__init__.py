@@ -1,0 +1,1 @@
+"""Instances in, never models: the container, readers, splits, neighbours, data sets."""

@@ -1,0 +1,1 @@
+"""The physics: penalties, energies and the exact diffusion paths. Pure functions on torch tensors."""

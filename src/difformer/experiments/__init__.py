@@ -1,0 +1,1 @@
+"""Baselines, comparison, recipes and the results page."""

@@ -1,0 +1,1 @@
+"""Trainable modules with torch_geometric signatures."""

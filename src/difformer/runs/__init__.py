@@ -1,0 +1,1 @@
+"""A run directory: manifest, checkpoint format, metrics, environment."""

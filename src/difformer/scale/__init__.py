@@ -1,0 +1,1 @@
+"""Many machines, or little memory, on an unchanged encoder. Empty for now."""

@@ -1,0 +1,1 @@
+"""Configuration, objectives, metrics and the trainer."""
