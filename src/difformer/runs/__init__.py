@@ -1,1 +1,5 @@
 """A run directory: manifest, checkpoint format, metrics, environment."""
+
+from difformer.runs.directory import RunDirectory
+
+__all__ = ["RunDirectory"]
