@@ -91,7 +91,7 @@ class Instances:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes C: of ``classes`` if given, otherwise one more than the largest label."""
+        """Number of classes C: the length of ``classes``, or else the largest label plus one."""
         if self.classes:
             return len(self.classes)
         if self.y is None or self.y.size == 0:

@@ -8,7 +8,8 @@ All draws come from a numpy Generator made from the seed, never from global stat
     class-balanced-fresh    20 a class, 500, 1,000, drawn anew for each seed
     geom-gcn-48-32-20       ten shipped splits
     filtered-10             ten shipped splits of the graphs without duplicated nodes
-    per-class               n a class, everything else is the test part
+    given                   whatever train/val/test masks a data set ships
+    per-class               n a class (20 by name), everything else is the test part
 """
 
 from collections.abc import Callable, Mapping
@@ -159,7 +160,7 @@ def proportional(y: Labels, train: float, val: float, seed: int, stratify: bool 
     ConfigError
         If the fractions are not allowed.
     """
-    if not (0 < train <= 1 and 0 <= val and train + val <= 1 + 1e-9):
+    if not (0 < train <= 1 and val >= 0 and train + val <= 1 + 1e-9):
         raise ConfigError(
             f"train and val must be fractions with 0 < train and train + val <= 1, "
             f"found {train} and {val}."
@@ -173,8 +174,11 @@ def proportional(y: Labels, train: float, val: float, seed: int, stratify: bool 
         for part, chosen in zip(parts, np.split(rows, [first, second]), strict=True):
             part.extend(chosen)
     percent = (round(100 * train), round(100 * val), round(100 * (1 - train - val)))
-    masks = [_mask(len(y), np.array(part, dtype=np.int64)) for part in parts]
-    return Split(*masks, "random-{}-{}-{}".format(*percent), int(seed))
+    first_mask, second_mask, third_mask = (
+        _mask(len(y), np.array(part, dtype=np.int64)) for part in parts
+    )
+    protocol = "random-{}-{}-{}".format(*percent)
+    return Split(first_mask, second_mask, third_mask, protocol, int(seed))
 
 
 def given(
@@ -239,8 +243,8 @@ def hold_out(y: Labels, fraction: float = 0.2, seed: int = 0) -> Mask:
     Examples
     --------
     >>> import numpy as np
-    >>> hold_out(np.array([0] * 10 + [1] * 5 + [2])).sum()
-    np.int64(3)
+    >>> int(hold_out(np.array([0] * 10 + [1] * 5 + [2])).sum())
+    3
     """
     if not 0 < fraction < 1:
         raise ConfigError(f"fraction must lie between 0 and 1, found {fraction}.")
@@ -263,13 +267,14 @@ def _labels(data: Instances) -> Labels:
 
 
 PROTOCOLS: dict[str, Callable[[Instances, int], Split]] = {
-    "planetoid-public": lambda data, seed: given(data.masks, seed, "", "planetoid-public"),
+    "planetoid-public": lambda data, seed: given(data.masks, seed, "public_", "planetoid-public"),
     "class-balanced-single": lambda data, seed: given(
         data.masks, seed, "single_", "class-balanced-single"
     ),
     "class-balanced-fresh": lambda data, seed: class_balanced_fresh(_labels(data), seed),
     "geom-gcn-48-32-20": lambda data, seed: given(data.masks, seed, "geom_", "geom-gcn-48-32-20"),
     "filtered-10": lambda data, seed: given(data.masks, seed, "filtered_", "filtered-10"),
+    "given": lambda data, seed: given(data.masks, seed),
     "per-class": lambda data, seed: per_class(_labels(data), 20, seed),
 }
 
