@@ -1,0 +1,248 @@
+r"""Sparse operators: the observed graph, and any other diffusivity with few pairs.
+
+Edges follow torch_geometric: ``edge_index[0]`` sends, ``edge_index[1]`` receives. Row i of an
+operator holds what i receives. With weights :math:`a_{ij}` (from j to i; repeated edges add up; a
+self-loop of weight 1 where an instance has none) and in-degrees :math:`d_i = \sum_j a_{ij}`:
+
+    row   S_ij = a_ij / d_i                convex: rows sum to 1
+    sym   S_ij = a_ij / sqrt(d_i d_j)      Kipf and Welling (2017)
+
+so an isolated instance keeps its state. Both are defined for directed graphs by the in-degrees.
+
+Letters: N rows, L columns, E stored entries, H heads, D width.
+"""
+
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from difformer.errors import DataError, one_of
+
+with warnings.catch_warnings():
+    # torch says once per process that CSR is young. The products used here are tested against the
+    # dense definition; the user need not be told.
+    warnings.simplefilter("ignore")
+    torch.sparse_csr_tensor(torch.tensor([0, 0]), torch.tensor([], dtype=torch.long), [], (1, 1))
+
+CHUNK = 1 << 18  # edges whose gradient is formed at a time
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Where the entries of a sparse matrix are, by rows and, for the backward, by columns."""
+
+    crow: Tensor  # (N + 1,) int64
+    col: Tensor  # (E,) int64
+    columns: int  # L
+
+    @property
+    def rows(self) -> int:
+        """N."""
+        return len(self.crow) - 1
+
+    @cached_property
+    def row(self) -> Tensor:
+        """Row of each entry, (E,)."""
+        return torch.repeat_interleave(
+            torch.arange(self.rows, device=self.col.device), self.crow.diff()
+        )
+
+    @cached_property
+    def transposed(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Row pointers and columns of the transpose, and where its entries stand here."""
+        order = torch.argsort(self.col, stable=True)
+        counts = torch.bincount(self.col, minlength=self.columns)
+        crow = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        return crow, self.row[order], order
+
+
+class _Product(torch.autograd.Function):
+    """A x, with gradients for x by the transpose and for the entries edge by edge."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
+        ctx.save_for_backward(values, x)
+        ctx.pattern = pattern
+        return _multiply(pattern.crow, pattern.col, values, x, pattern.columns)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        values, x = ctx.saved_tensors
+        pattern: Pattern = ctx.pattern
+        of_values = of_x = None
+        if ctx.needs_input_grad[1]:
+            crow, col, order = pattern.transposed
+            of_x = _multiply(crow, col, values[order], gradient, pattern.rows)
+        if ctx.needs_input_grad[0]:
+            of_values = _edge_products(pattern, gradient, x)
+        return of_values, of_x, None
+
+
+def _multiply(crow: Tensor, col: Tensor, values: Tensor, x: Tensor, columns: int) -> Tensor:
+    size = (len(crow) - 1, columns)
+    matrix = torch.sparse_csr_tensor(crow, col, values, size, check_invariants=False)
+    return matrix @ x.contiguous()
+
+
+def _edge_products(pattern: Pattern, left: Tensor, right: Tensor) -> Tensor:
+    """left_i . right_j for every entry (i, j), in chunks: never N x L, never E x D at once."""
+    pieces = [
+        (left[rows] * right[cols]).sum(-1)
+        for rows, cols in zip(pattern.row.split(CHUNK), pattern.col.split(CHUNK), strict=True)
+    ]
+    return torch.cat(pieces) if pieces else left.new_zeros(0)
+
+
+@dataclass(frozen=True)
+class SparseWeights:
+    """Non-negative weights of few pairs: entry (i, j) says how strongly i listens to j."""
+
+    pattern: Pattern
+    values: Tensor  # (E,)
+
+    @cached_property
+    def degree(self) -> Tensor:
+        """Sum of each row, shape (N,)."""
+        total = self.values.new_zeros(self.pattern.rows)
+        return total.index_add(0, self.pattern.row, self.values)
+
+    def normalised(self, norm: str, source_degree: Tensor | None = None) -> "SparseWeights":
+        """``row`` or ``sym`` normalisation. A row without weight stays zero.
+
+        Args:
+            norm: ``row`` or ``sym``.
+            source_degree: Degrees of the columns, shape (L,), for ``sym`` where rows and columns
+                are different instances.
+        """
+        one_of(norm, ("row", "sym"), "norm")
+        degree = self.degree
+        inverse = torch.where(degree > 0, degree, 1).reciprocal()
+        row = self.pattern.row
+        if norm == "row":
+            return SparseWeights(self.pattern, self.values * inverse[row])
+        other = degree if source_degree is None else source_degree
+        other = torch.where(other > 0, other, 1).rsqrt()
+        values = self.values * inverse.sqrt()[row] * other[self.pattern.col]
+        return SparseWeights(self.pattern, values)
+
+    def matmul(self, x: Tensor) -> Tensor:
+        """The product with x of shape (L, ...), giving (N, ...). Cost O(E D)."""
+        out: Tensor = _Product.apply(self.values, x.flatten(1), self.pattern)  # type: ignore[no-untyped-call]
+        return out.unflatten(1, x.shape[1:]) if x.dim() > 2 else out
+
+    def to(self, like: Tensor) -> "SparseWeights":
+        """The same weights with the precision and on the device of ``like``."""
+        values = self.values.to(like)
+        if values is self.values:
+            return self
+        pattern = self.pattern
+        if pattern.col.device != like.device:
+            crow, col = pattern.crow.to(like.device), pattern.col.to(like.device)
+            pattern = Pattern(crow, col, pattern.columns)
+        return SparseWeights(pattern, values)
+
+    def dense(self) -> Tensor:
+        """The matrix itself, (N, L): for inspection of small sets."""
+        out = self.values.new_zeros(self.pattern.rows, self.pattern.columns)
+        return out.index_put((self.pattern.row, self.pattern.col), self.values, accumulate=True)
+
+
+def sparse_weights(
+    row: Tensor,  # (E,) int64, receiving
+    col: Tensor,  # (E,) int64, sending
+    values: Tensor,  # (E,)
+    rows: int,
+    columns: int,
+) -> SparseWeights:
+    """Sort entries by row and column and add up repeated ones. Cost O(E log E)."""
+    key, inverse = torch.unique(row * columns + col, sorted=True, return_inverse=True)
+    total = values.new_zeros(len(key)).index_add(0, inverse, values)
+    row, col = key // max(columns, 1), key % max(columns, 1)
+    counts = torch.bincount(row, minlength=rows)
+    crow = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    return SparseWeights(Pattern(crow, col, columns), total)
+
+
+def observed(
+    edge_index: Tensor,  # (2, E) int64
+    edge_weight: Tensor | None,  # (E,)
+    num_nodes: int,
+    dtype: torch.dtype = torch.float32,
+    self_loops: bool = True,
+) -> SparseWeights:
+    """Weights of the observed graph, self-loops of weight 1 added where there is none.
+
+    Raises:
+        DataError: On a wrong shape, an index outside 0 ... N - 1 or a negative weight.
+
+    Example:
+        >>> observed(torch.tensor([[0], [1]]), None, 2).normalised("row").dense()
+        tensor([[1.0000, 0.0000],
+                [0.5000, 0.5000]])
+    """
+    check_edges(edge_index, edge_weight, num_nodes, num_nodes)
+    source, target = edge_index
+    ones = torch.ones(len(source), dtype=dtype, device=source.device)
+    weight = ones if edge_weight is None else edge_weight.to(dtype)
+    if self_loops:
+        has_loop = torch.zeros(num_nodes, dtype=torch.bool, device=source.device)
+        has_loop[source[source == target]] = True
+        missing = (~has_loop).nonzero().squeeze(1)
+        source, target = torch.cat([source, missing]), torch.cat([target, missing])
+        weight = torch.cat([weight, weight.new_ones(len(missing))])
+    return sparse_weights(target, source, weight, num_nodes, num_nodes)
+
+
+def check_edges(edge_index: Tensor, edge_weight: Tensor | None, sources: int, targets: int) -> None:
+    """Raise a ``DataError`` unless edges name existing instances and weights are non-negative."""
+    if edge_index.dim() != 2 or edge_index.shape[0] != 2:
+        raise DataError(f"edge_index must have shape (2, E), found {tuple(edge_index.shape)}.")
+    if edge_index.is_floating_point() or edge_index.dtype == torch.bool:
+        raise DataError(f"edge_index must hold whole numbers, found {edge_index.dtype}.")
+    for name, ends, count in (("0", edge_index[0], sources), ("1", edge_index[1], targets)):
+        if len(ends) and (int(ends.min()) < 0 or int(ends.max()) >= count):
+            raise DataError(
+                f"edge_index[{name}] must hold numbers from 0 to {count - 1}, "
+                f"found {int(ends.min())} to {int(ends.max())}."
+            )
+    if edge_weight is None:
+        return
+    if edge_weight.shape != edge_index.shape[1:]:
+        raise DataError(
+            f"edge_weight must have shape ({edge_index.shape[1]},), one weight an edge, "
+            f"found {tuple(edge_weight.shape)}."
+        )
+    if len(edge_weight) and not bool((edge_weight.detach() >= 0).all()):
+        raise DataError("edge_weight must not be negative or NaN.")
+
+
+def attend(
+    q: Tensor,  # (N, H, M)
+    k: Tensor,  # (L, H, M)
+    v: Tensor,  # (L, H, D)
+    weights: SparseWeights,
+    rate: Any,
+    sphere: bool,
+) -> tuple[Tensor, Tensor]:
+    """Rates on the pairs of a sparse support alone: numerator (N, H, D), denominator (N, H).
+
+    Graph attention in the unified view: w_ij = a_ij f(x_ij). Cost O(E (M + D)) time and memory.
+    """
+    row, col = weights.pattern.row, weights.pattern.col
+    x = 2 - 2 * (q[row] * k[col]).sum(-1) if sphere else (q[row] - k[col]).square().sum(-1)
+    w = rate(x) * weights.values.unsqueeze(-1)  # (E, H)
+    denominator = w.new_zeros(q.shape[:2]).index_add(0, row, w)
+    numerator = torch.stack(
+        [
+            SparseWeights(weights.pattern, w[:, head].contiguous()).matmul(v[:, head])
+            for head in range(v.shape[1])
+        ],
+        dim=1,
+    )
+    return numerator, denominator

@@ -1,0 +1,304 @@
+r"""Penalties and the diffusivities that follow from them: one table.
+
+The energy of states :math:`Z = [z_i]` is
+
+.. math:: E(Z, k) = \|Z - Z_k\|^2 + \lambda \sum_{ij} \delta(x_{ij}), \quad
+    x_{ij} = \|z_i - z_j\|^2
+
+with a concave, non-decreasing penalty :math:`\delta`. Its derivative :math:`f = \delta'` gives the
+rates of the closed-form optimal diffusion, :math:`S_{ij} = f(x_{ij}) / \sum_l f(x_{il})` (Wu et
+al., ICLR 2023, theorem 1). Choose the penalty and the set of pairs it acts on, and the
+architecture follows: that is all a :class:`Diffusivity` says.
+
+Adding one means adding one entry to ``DIFFUSIVITIES`` and one line to ``tests/diffusion/cases.py``.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from difformer.errors import ConfigError, one_of
+
+Scalar = Callable[[Tensor], Tensor]
+SUPPORTS = ("all", "neighbours", "edges", "self")
+
+
+@dataclass(frozen=True)
+class Penalty:
+    r"""A concave, non-decreasing penalty :math:`\delta` of squared distance, as data.
+
+    Attributes:
+        name: How messages and configurations call it.
+        delta: :math:`\delta(x)`, elementwise.
+        rate: :math:`f(x) = \delta'(x) \ge 0`, elementwise.
+        slope: :math:`f'(x) \le 0`, elementwise; the backward of the tiled path needs it.
+        limit: Largest squared distance up to which :math:`\delta` is concave and non-decreasing.
+        affine: ``(a, b)`` where :math:`f(x) = a + b x`. Such a penalty takes the linear path.
+        shiftable: Whether :math:`f(x + c) \propto f(x)`. The tiled path then measures distance
+            from each row's nearest key, so that narrow kernels do not underflow.
+        scale: The length scale :math:`s`, where there is one.
+    """
+
+    name: str
+    delta: Scalar
+    rate: Scalar
+    slope: Scalar
+    limit: float = math.inf
+    affine: tuple[float, float] | None = None
+    shiftable: bool = False
+    scale: float | None = None
+
+
+def _constant(value: float) -> Scalar:
+    return lambda x: torch.full_like(x, value)
+
+
+def _sigmoid_slope(x: Tensor) -> Tensor:
+    rate = torch.sigmoid(1 - x / 2)
+    return -0.5 * rate * (1 - rate)
+
+
+SIMPLE = Penalty(
+    "simple",
+    delta=lambda x: 2 * x - x.square() / 4,
+    rate=lambda x: 2 - x / 2,
+    slope=_constant(-0.5),
+    limit=4.0,
+    affine=(2.0, -0.5),
+)
+SIGMOID = Penalty(
+    "sigmoid",
+    delta=lambda x: x - 2 * softplus(x / 2 - 1),
+    rate=lambda x: torch.sigmoid(1 - x / 2),
+    slope=_sigmoid_slope,
+)
+QUADRATIC = Penalty(
+    "quadratic",
+    delta=lambda x: x,
+    rate=torch.ones_like,
+    slope=torch.zeros_like,
+    affine=(1.0, 0.0),
+)
+
+
+def _positive(scale: float) -> float:
+    if not (math.isfinite(scale) and scale > 0):
+        raise ConfigError(f"scale must be a positive number, found {scale!r}.")
+    return float(scale)
+
+
+def welsch(scale: float = 1.0) -> Penalty:
+    r"""Welsch's penalty :math:`s(1 - e^{-x/s})`; on unit vectors a softmax at temperature s/2.
+
+    Example:
+        >>> welsch(0.5).rate(torch.tensor(0.5)).item() == torch.tensor(-1.0).exp().item()
+        True
+    """
+    s = _positive(scale)
+    return Penalty(
+        "welsch",
+        delta=lambda x: -s * torch.expm1(-x / s),
+        rate=lambda x: torch.exp(-x / s),
+        slope=lambda x: -torch.exp(-x / s) / s,
+        shiftable=True,
+        scale=s,
+    )
+
+
+def cauchy(scale: float = 1.0) -> Penalty:
+    r"""Cauchy's penalty :math:`s \log(1 + x/s)`: far pairs pull weakly, none is forgotten."""
+    s = _positive(scale)
+    return Penalty(
+        "cauchy",
+        delta=lambda x: s * torch.log1p(x / s),
+        rate=lambda x: 1 / (1 + x / s),
+        slope=lambda x: -1 / (s * (1 + x / s).square()),
+        scale=s,
+    )
+
+
+def penalty_from(delta: Scalar, name: str = "custom", limit: float = 4.0) -> Penalty:
+    r"""Make a penalty from a function; :math:`f` and :math:`f'` come from autograd.
+
+    Args:
+        delta: Elementwise, twice differentiable function of squared distance.
+        name: How messages call it.
+        limit: Largest squared distance it will meet: 4 on unit vectors, more on raw states.
+
+    Raises:
+        ConfigError: If on [0, limit] it is not concave, falls somewhere, or f(0) is not finite.
+
+    Example:
+        >>> penalty_from(lambda x: torch.log1p(x)).rate(torch.tensor([0.0, 1.0]))
+        tensor([1.0000, 0.5000])
+    """
+
+    def rate(x: Tensor) -> Tensor:
+        return _derivative(delta, x)
+
+    penalty = Penalty(name, delta, rate, lambda x: _derivative(rate, x), limit)
+    _check(penalty)
+    return penalty
+
+
+def _derivative(function: Scalar, x: Tensor) -> Tensor:
+    """Elementwise derivative of ``function`` at ``x``, itself differentiable if ``x`` is."""
+    nested = x.requires_grad
+    with torch.enable_grad():
+        x = x if nested else x.detach().requires_grad_()
+        y = function(x)
+        if not y.requires_grad:  # a constant
+            return torch.zeros_like(x)
+        (gradient,) = torch.autograd.grad(y.sum(), x, create_graph=True, materialize_grads=True)
+    return gradient if nested else gradient.detach()
+
+
+def _check(penalty: Penalty) -> None:
+    """Refuse a penalty for which the theorem does not hold."""
+    top = penalty.limit if math.isfinite(penalty.limit) else 1e6
+    grid = torch.cat(
+        [
+            torch.zeros(1, dtype=torch.float64),
+            torch.logspace(-8, math.log10(top), 400, dtype=torch.float64),
+            torch.linspace(0, top, 401, dtype=torch.float64)[1:],
+        ]
+    ).sort()[0]
+    rates = penalty.rate(grid)
+    where = f"on squared distances from 0 to {top:g}"
+    if not torch.isfinite(rates[0]):
+        raise ConfigError(
+            f"penalty {penalty.name!r} needs a finite derivative at distance 0, "
+            f"found {rates[0].item()}."
+        )
+    if not torch.isfinite(rates).all() or (rates < -1e-9).any():
+        raise ConfigError(
+            f"penalty {penalty.name!r} must not fall {where}; its derivative reaches "
+            f"{rates.min().item():g}."
+        )
+    if (rates.diff() > 1e-9 * rates[0].abs().clamp_min(1.0)).any():
+        raise ConfigError(
+            f"penalty {penalty.name!r} must be concave {where}; its derivative rises."
+        )
+
+
+@dataclass(frozen=True)
+class Diffusivity:
+    """A penalty and the pairs that it acts on; everything a diffusion layer needs to know.
+
+    Attributes:
+        name: Public name.
+        penalty: Gives the rate of a pair from its squared distance.
+        support: ``all`` pairs; the nearest ``neighbours``; the observed ``edges``; or ``self``.
+        sphere: Whether states are scaled to unit vectors before distances are taken, so that
+            x = 2 - 2 cos. A zero vector counts as orthogonal to everything.
+        neighbours: How neighbours are found (``support="neighbours"`` only).
+    """
+
+    name: str
+    penalty: Penalty
+    support: str = "all"
+    sphere: bool = True
+    neighbours: "Neighbourhood | None" = None
+
+    def __post_init__(self) -> None:
+        """Check the support, and that neighbours are described exactly where they are used."""
+        one_of(self.support, SUPPORTS, "support")
+        if (self.neighbours is not None) != (self.support == "neighbours"):
+            raise ConfigError("neighbours must be given exactly for support 'neighbours'.")
+
+    @property
+    def fixed(self) -> bool:
+        """Whether its rates do not change while the states move."""
+        moving = self.neighbours is not None and self.neighbours.space == "state"
+        return self.penalty is QUADRATIC and self.support != "all" and not moving
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    r"""How the ``local`` diffusivity finds and weighs neighbours.
+
+    Attributes:
+        k: Neighbours per instance, itself not counted.
+        space: ``input`` (found once: a quadratic energy on a k-NN graph) or ``state`` (found again
+            as states move: the truncated penalty min(x, c)).
+        metric: ``cosine`` (x = 2 - 2 cos) or ``euclidean``.
+        components: Centre and reduce to this many principal components first (None: do not).
+        weights: ``binary``: 1 for every pair that the union rule joins.
+            ``self-tuned``: :math:`e^{-4 x_{ij} / (s_i s_j)}` averaged over both directions, s the
+            distance to the ``bandwidth``-th neighbour (Zelnik-Manor and Perona, 2004).
+        bandwidth: See ``weights``.
+        self_loops: Whether an instance counts itself (rate 1), as f(0) = 1 asks.
+        norm: ``row`` (convex) or ``sym``.
+    """
+
+    k: int = 15
+    space: str = "input"
+    metric: str = "cosine"
+    components: int | None = None
+    weights: str = "binary"
+    bandwidth: int = 10
+    self_loops: bool = True
+    norm: str = "row"
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        one_of(self.space, ("input", "state"), "space")
+        one_of(self.metric, ("cosine", "euclidean"), "metric")
+        one_of(self.weights, ("binary", "self-tuned"), "weights")
+        one_of(self.norm, ("row", "sym"), "norm")
+        for field in ("k", "bandwidth"):
+            if not isinstance(value := getattr(self, field), int) or value < 1:
+                raise ConfigError(f"{field} must be a whole number of at least 1, found {value!r}.")
+
+
+DIFFUSIVITIES: dict[str, Diffusivity] = {
+    # All pairs.
+    "simple": Diffusivity("simple", SIMPLE),
+    "sigmoid": Diffusivity("sigmoid", SIGMOID),
+    "welsch": Diffusivity("welsch", welsch()),
+    "cauchy": Diffusivity("cauchy", cauchy()),
+    # The nearest pairs: a penalty that flattens out.
+    "local": Diffusivity("local", QUADRATIC, "neighbours", neighbours=Neighbourhood()),
+    # The unified view: MLP, GCN, GAT as settings of the same step.
+    "identity": Diffusivity("identity", QUADRATIC, "self"),
+    "graph": Diffusivity("graph", QUADRATIC, "edges"),
+    "graph_attention": Diffusivity("graph_attention", welsch(), "edges"),
+}
+
+
+def resolve(diffusivity: "str | Penalty | Neighbourhood | Diffusivity") -> Diffusivity:
+    """Turn a public name, a penalty or a neighbourhood into a :class:`Diffusivity`.
+
+    Raises:
+        ConfigError: If the name is unknown; the message lists the known ones.
+
+    Example:
+        >>> resolve("simple").support, resolve(welsch(0.1)).penalty.scale
+        ('all', 0.1)
+        >>> resolve(Neighbourhood(k=5, space="state")).name
+        'local'
+    """
+    if isinstance(diffusivity, Diffusivity):
+        return diffusivity
+    if isinstance(diffusivity, Penalty):
+        return Diffusivity(diffusivity.name, diffusivity)
+    if isinstance(diffusivity, Neighbourhood):
+        return dataclasses.replace(DIFFUSIVITIES["local"], neighbours=diffusivity)
+    return DIFFUSIVITIES[one_of(diffusivity, DIFFUSIVITIES, "diffusivity")]
+
+
+def resolve_all(
+    diffusivity: "str | Penalty | Neighbourhood | Diffusivity | Iterable[object]",
+) -> tuple[Diffusivity, ...]:
+    """Resolve one diffusivity or a sequence of them (a mix), in order; none is an error."""
+    if isinstance(diffusivity, (str, Penalty, Neighbourhood, Diffusivity)):
+        return (resolve(diffusivity),)
+    terms = tuple(resolve(term) for term in diffusivity)  # type: ignore[arg-type]
+    if not terms:
+        raise ConfigError("diffusivity must name at least one entry, found an empty sequence.")
+    return terms

@@ -1,0 +1,164 @@
+"""One call for every diffusivity: pick the exact path and divide.
+
+Letters: N queries, L keys, H heads, M width of queries and keys, D width of values.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from difformer.diffusion import graph, linear, pairwise
+from difformer.diffusion.graph import SparseWeights
+from difformer.diffusion.penalty import QUADRATIC, Diffusivity
+from difformer.diffusion.segments import Segments, segment
+from difformer.errors import ConfigError
+
+WEAK = 32  # a sum of rates below 1/32 a key has lost digits to cancellation on the linear path
+
+
+class Flow(NamedTuple):
+    """What flows into each instance before it is divided: sum of w v, and sum of w."""
+
+    numerator: Tensor  # (N, H, D)
+    denominator: Tensor  # (N, H)
+
+
+def unit(z: Tensor) -> Tensor:
+    """Rows of length 1; a zero row stays zero, with a finite gradient.
+
+    Example:
+        >>> unit(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+        tensor([[0.6000, 0.8000],
+                [0.0000, 0.0000]])
+    """
+    # Scaling by the largest entry first keeps squares of huge and tiny states finite.
+    largest = z.detach().abs().amax(-1, keepdim=True)
+    z = z / torch.where(largest > 0, largest, 1)
+    square = z.square().sum(-1, keepdim=True)
+    return z * torch.where(square > 0, square, 1).rsqrt()
+
+
+def accumulate(
+    diffusivity: Diffusivity,
+    q: Tensor,  # (N, H, M)
+    k: Tensor,  # (L, H, M)
+    v: Tensor,  # (L, H, D)
+    segments: Segments,
+    weights: SparseWeights | None = None,
+) -> Flow:
+    """Numerator and denominator of the diffusion, by the path that the diffusivity allows.
+
+    Args:
+        diffusivity: Penalty and support.
+        q: Queries, already of unit length if ``diffusivity.sphere``.
+        k: Keys, likewise.
+        v: Values.
+        segments: Which rows belong to which graph.
+        weights: The pairs of a sparse support, (N, L); needed unless all pairs count.
+    """
+    penalty, sphere = diffusivity.penalty, diffusivity.sphere
+    if diffusivity.support == "all":
+        ordered = segments.sort_queries(q), segments.sort_keys(k), segments.sort_keys(v)
+        if penalty.affine is not None:
+            flow = Flow(*linear.accumulate(*ordered, penalty.affine, sphere, segments))
+            flow = _repair(flow, diffusivity, ordered, segments)
+        else:
+            flow = Flow(*pairwise.accumulate(*ordered, penalty, sphere, segments))
+        return Flow(*(segments.unsort_queries(part) for part in flow))
+    if weights is None:
+        raise ConfigError(
+            f"diffusivity {diffusivity.name!r} acts on few pairs and needs to be told which; "
+            "for an observed graph pass edge_index."
+        )
+    if penalty is QUADRATIC:
+        denominator = weights.degree.unsqueeze(1).expand(-1, v.shape[1])
+        return Flow(weights.matmul(v), denominator)
+    return Flow(*graph.attend(q, k, v, weights, penalty.rate, sphere))
+
+
+def _repair(
+    flow: Flow, diffusivity: Diffusivity, ordered: tuple[Tensor, Tensor, Tensor], segments: Segments
+) -> Flow:
+    """Form the rows pair by pair in which the linear path would lose digits.
+
+    It adds large numbers that cancel where a query lies opposite to nearly all of its keys. Such
+    rows are rare (an outlier, or a query with very few keys); their rates are summed one by one.
+    """
+    q, k, v = ordered
+    graph = segments.query_graph(q.device)
+    counts = segments.key_counts(q.device)[graph].unsqueeze(1)
+    weak = (flow.denominator.detach() < counts / WEAK).any(1).nonzero().squeeze(1)
+    if len(weak) == 0:
+        return flow
+    some = dataclasses.replace(
+        segments, queries=tuple(torch.bincount(graph[weak], minlength=len(segments.keys)).tolist())
+    )
+    exact = pairwise.accumulate(q[weak], k, v, diffusivity.penalty, diffusivity.sphere, some)
+    return Flow(*(a.index_copy(0, weak, b) for a, b in zip(flow, exact, strict=True)))
+
+
+def divide(flow: Flow, diffusivity: Diffusivity, v: Tensor, segments: Segments) -> Tensor:
+    """Numerator over denominator, (N, H, D).
+
+    Two corners are defined here. A query whose keys all have rate zero (for ``simple``: all of
+    them exactly opposite) hears each of them equally. A query without any key hears nothing: 0.
+    """
+    numerator, denominator = flow
+    empty = denominator <= _noise(diffusivity, segments, denominator)
+    if not bool(empty.any()):
+        return numerator / denominator.unsqueeze(-1)
+    quotient = numerator / torch.where(empty, 1, denominator).unsqueeze(-1)
+    if diffusivity.support != "all":
+        return quotient.masked_fill(empty.unsqueeze(-1), 0)
+    return torch.where(empty.unsqueeze(-1), _mean_of_keys(v, segments), quotient)
+
+
+def _noise(diffusivity: Diffusivity, segments: Segments, like: Tensor) -> Tensor:
+    """Below this a sum of rates is rounding error, (N, 1): 1 + cos can miss 0 by an epsilon."""
+    if diffusivity.penalty.affine is None or diffusivity.support != "all":
+        return like.new_zeros(())
+    counts = segments.key_counts(like.device)[segments.query_graph(like.device)]
+    return segments.unsort_queries(8 * torch.finfo(like.dtype).eps * counts).unsqueeze(1)
+
+
+def _mean_of_keys(v: Tensor, segments: Segments) -> Tensor:
+    """Mean value over the keys of each query's graph, (N, H, D); 0 without keys."""
+    keys = segments.key_graph(v.device)
+    total = v.new_zeros(len(segments.keys), *v.shape[1:])
+    total = total.index_add(0, keys, segments.sort_keys(v))
+    mean = total / segments.key_counts(v.device).clamp_min(1)[:, None, None]
+    return segments.unsort_queries(mean[segments.query_graph(v.device)])
+
+
+def propagate(
+    diffusivity: Diffusivity,
+    q: Tensor,  # (N, H, M)
+    k: Tensor,  # (L, H, M)
+    v: Tensor,  # (L, H, D)
+    batch: Tensor | None = None,  # (N,)
+    batch_keys: Tensor | None = None,  # (L,), None: as batch
+    weights: SparseWeights | None = None,
+) -> Tensor:
+    r"""The diffusion :math:`\sum_j S_{ij} v_j` that a diffusivity gives, exactly. (N, H, D)
+
+    Equals ``reference.propagate`` to rounding. Cost: O((N + L) M D) for an affine rate
+    (``simple``), O(N L (M + D)) time and linear memory for other penalties on all pairs,
+    O(E (M + D)) on a sparse support.
+
+    Example:
+        >>> from difformer.diffusion import DIFFUSIVITIES
+        >>> z = torch.eye(3).unsqueeze(1)
+        >>> propagate(DIFFUSIVITIES["simple"], z, z, z).squeeze(1)
+        tensor([[0.5000, 0.2500, 0.2500],
+                [0.2500, 0.5000, 0.2500],
+                [0.2500, 0.2500, 0.5000]])
+    """
+    if diffusivity.support == "self":
+        return v
+    segments = segment(len(q), len(k), batch, batch_keys)
+    if diffusivity.sphere:
+        q, k = unit(q), unit(k)
+    flow = accumulate(diffusivity, q, k, v, segments, weights)
+    return divide(flow, diffusivity, v, segments)

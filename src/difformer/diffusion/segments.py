@@ -1,0 +1,146 @@
+"""Which rows belong to which graph: a batch of graphs without padding.
+
+Letters: N queries, L keys, G graphs.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from difformer.errors import DataError
+
+TILE = 1 << 20  # pairs held at a time: 4 MB in float32, about a core's share of the cache
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Sizes of each graph among queries and keys, and the order that sorts rows by graph.
+
+    ``order_*`` is None where rows are already grouped by graph in rising order.
+    """
+
+    queries: tuple[int, ...]
+    keys: tuple[int, ...]
+    order_queries: Tensor | None = None
+    order_keys: Tensor | None = None
+
+    @property
+    def single(self) -> bool:
+        """Whether all rows form one graph."""
+        return len(self.queries) == 1
+
+    def sort_queries(self, x: Tensor) -> Tensor:
+        """Rows of queries in graph order."""
+        return x if self.order_queries is None else x[self.order_queries]
+
+    def sort_keys(self, x: Tensor) -> Tensor:
+        """Rows of keys in graph order."""
+        return x if self.order_keys is None else x[self.order_keys]
+
+    def unsort_queries(self, x: Tensor) -> Tensor:
+        """Undo :meth:`sort_queries`."""
+        if self.order_queries is None:
+            return x
+        inverse = torch.empty_like(self.order_queries)
+        inverse[self.order_queries] = torch.arange(len(inverse), device=inverse.device)
+        return x[inverse]
+
+    def query_graph(self, device: torch.device) -> Tensor:
+        """The graph of each (sorted) query, shape (N,)."""
+        return _repeat(self.queries, device)
+
+    def key_graph(self, device: torch.device) -> Tensor:
+        """The graph of each (sorted) key, shape (L,)."""
+        return _repeat(self.keys, device)
+
+    def key_counts(self, device: torch.device) -> Tensor:
+        """The number of keys of each graph, (G,)."""
+        return torch.tensor(self.keys, device=device)
+
+
+def _repeat(sizes: tuple[int, ...], device: torch.device) -> Tensor:
+    counts = torch.tensor(sizes, dtype=torch.long, device=device)
+    return torch.repeat_interleave(torch.arange(len(sizes), device=device), counts)
+
+
+def segment(
+    num_queries: int,
+    num_keys: int,
+    batch_queries: Tensor | None = None,
+    batch_keys: Tensor | None = None,
+) -> Segments:
+    """Describe the graphs among ``num_queries`` rows and ``num_keys`` rows.
+
+    Args:
+        num_queries: N.
+        num_keys: L.
+        batch_queries: Graph of each query, int64, shape (N,), from 0. None: one graph.
+        batch_keys: Graph of each key, shape (L,). None: as the queries, which needs N = L.
+
+    Raises:
+        DataError: If a vector has the wrong length or holds a negative number.
+    """
+    if batch_queries is None and batch_keys is None:
+        return Segments((num_queries,), (num_keys,))
+    if batch_queries is None:
+        raise DataError("batch of the queries is missing although the keys have one.")
+    batch_keys = batch_queries if batch_keys is None else batch_keys
+    for name, batch, rows in (("N", batch_queries, num_queries), ("L", batch_keys, num_keys)):
+        if batch.dim() != 1 or len(batch) != rows:
+            raise DataError(
+                f"batch must hold one graph number for each of the {name} = {rows} rows, "
+                f"found shape {tuple(batch.shape)}."
+            )
+        if len(batch) and int(batch.min()) < 0:
+            raise DataError(f"batch must hold numbers from 0, found {int(batch.min())}.")
+    graphs = 1 + max((int(b.max()) for b in (batch_queries, batch_keys) if len(b)), default=0)
+    queries, order_queries = _grouped(batch_queries, graphs)
+    keys, order_keys = (
+        (queries, order_queries) if batch_keys is batch_queries else _grouped(batch_keys, graphs)
+    )
+    return Segments(queries, keys, order_queries, order_keys)
+
+
+def _grouped(batch: Tensor, graphs: int) -> tuple[tuple[int, ...], Tensor | None]:
+    sizes = tuple(torch.bincount(batch, minlength=graphs).tolist())
+    if len(batch) < 2 or bool((batch[1:] >= batch[:-1]).all()):
+        return sizes, None
+    return sizes, torch.argsort(batch, stable=True)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A block of queries and all the keys they may see; ``mixed`` if it spans several graphs."""
+
+    queries: slice
+    keys: slice
+    mixed: bool
+
+
+def tiles(segments: Segments, pairs: int = TILE) -> Iterator[Tile]:
+    """Cover all pairs of the same graph with blocks of at most about ``pairs`` pairs.
+
+    A large graph is cut by rows; runs of small graphs share a block, in which pairs of different
+    graphs are masked. Each block holds whole rows, so a row is finished in one visit.
+    """
+    graphs = list(zip(segments.queries, segments.keys, strict=True))
+    row = key = g = 0
+    while g < len(graphs):
+        rows, keys = graphs[g]
+        if rows * keys > pairs:
+            step = max(1, pairs // keys)
+            for start in range(0, rows, step):
+                stop = min(rows, start + step)
+                yield Tile(slice(row + start, row + stop), slice(key, key + keys), False)
+            row, key, g = row + rows, key + keys, g + 1
+            continue
+        end = g + 1
+        while end < len(graphs):
+            more_rows, more_keys = rows + graphs[end][0], keys + graphs[end][1]
+            if more_rows * more_keys > min(pairs, 1 << 14):
+                break
+            rows, keys, end = more_rows, more_keys, end + 1
+        yield Tile(slice(row, row + rows), slice(key, key + keys), end > g + 1)
+        row, key, g = row + rows, key + keys, end
