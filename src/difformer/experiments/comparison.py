@@ -204,7 +204,7 @@ def render(result: Comparison, title: str | None = None) -> Table:
     table.add_column(f"less {result.reference}, 95 % interval", justify="right")
     table.add_column("s a split", justify="right")
     for row in result.rows:
-        table.add_row(row.method, _accuracy(row), _difference(row), _seconds(row))
+        table.add_row(row.method, _accuracy_text(row), _difference_text(row), _seconds_text(row))
     return table
 
 
@@ -214,14 +214,14 @@ def _caption(count: int) -> str:
     return f"Mean ± standard deviation over {count} splits; differences are paired by split."
 
 
-def _accuracy(row: Row) -> str:
+def _accuracy_text(row: Row) -> str:
     if row.mean is None:
         return row.note or "-"
     spread = "" if row.std is None else f" ± {100 * row.std:.1f}"
     return f"{100 * row.mean:.1f}{spread}"
 
 
-def _difference(row: Row) -> str:
+def _difference_text(row: Row) -> str:
     if row.difference is None:
         return ""
     if row.low is None or row.high is None:
@@ -229,5 +229,5 @@ def _difference(row: Row) -> str:
     return f"{100 * row.difference:+.1f} [{100 * row.low:+.1f}, {100 * row.high:+.1f}]"
 
 
-def _seconds(row: Row) -> str:
+def _seconds_text(row: Row) -> str:
     return "" if row.seconds is None else f"{row.seconds:.2f}"
