@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
+from rich.text import Text
 from scipy import stats
 
 from difformer.errors import ConfigError, DataError, one_of
@@ -201,10 +202,12 @@ def render(result: Comparison, title: str | None = None) -> Table:
     table = Table(title=title, caption=_caption(count), caption_justify="left")
     table.add_column("method")
     table.add_column("accuracy %", justify="right")
-    table.add_column(f"less {result.reference}, 95 % interval", justify="right")
+    table.add_column(Text(f"less {result.reference}, 95 % interval"), justify="right")
     table.add_column("s a split", justify="right")
     for row in result.rows:
-        table.add_row(row.method, _accuracy_text(row), _difference_text(row), _seconds_text(row))
+        cells = (row.method, _accuracy_text(row), _difference_text(row), _seconds_text(row))
+        # Text, for rich would take the brackets of "difformer[pyg]" as a style and drop them.
+        table.add_row(*map(Text, cells))
     return table
 
 

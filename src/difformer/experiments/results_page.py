@@ -59,7 +59,7 @@ def _section(entry: Expected, record: Record | None) -> str:
 
 def _unrun(entry: Expected) -> str:
     how = f"run `{entry.command}`" if entry.command else "nothing in this version runs it yet"
-    return f"**No run is recorded:** {how}.\n"
+    return f"**Missing:** no run is recorded; {how}.\n"
 
 
 def _provenance(record: Record) -> str:

@@ -1,0 +1,214 @@
+"""Every baseline answers every kind of task, repeatably and without side effects."""
+
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+from sklearn.datasets import load_digits
+
+from difformer.errors import ConfigError, DataError
+from difformer.experiments import baselines, classic_baselines, graph_baselines
+from difformer.experiments.baselines import BASELINES, baseline, methods
+from difformer.experiments.task import MissingExtraError, Task, dense, scaled, spread
+
+CLASSICS = ("laplace", "poisson")
+OTHERS = tuple(name for name in BASELINES if name not in CLASSICS)
+
+
+@pytest.fixture(autouse=True)
+def _fewer_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph_baselines, "EPOCHS", 60)
+
+
+def run(name: str, task: Task, seed: int = 0) -> np.ndarray:
+    if BASELINES[name].extra == "pyg":
+        pytest.importorskip("torch_geometric")
+    if BASELINES[name].extra == "classics":
+        pytest.importorskip("graphlearning", exc_type=ImportError)
+    return baseline(name).fit_predict(task, seed)
+
+
+def digits(labels: int = 6, kind: str = "dense") -> tuple[Task, np.ndarray]:
+    x, truth = load_digits(n_class=4, return_X_y=True)
+    x, truth = x[:240], truth[:240].astype(np.int64)
+    y = np.full_like(truth, -1)
+    for label in range(4):
+        y[np.flatnonzero(truth == label)[:labels]] = label
+    # a graph with which the answer is easy: a ring through each class
+    order = np.argsort(truth, kind="stable")
+    ring = np.stack([order[:-1], order[1:]]).astype(np.int64)
+    features = sparse.csr_matrix(x) if kind == "csr" else x
+    return Task(features, y, num_classes=4, edge_index=ring), truth
+
+
+@pytest.mark.parametrize("kind", ["dense", "csr"])
+@pytest.mark.parametrize("name", BASELINES)
+def test_probabilities_are_right_far_more_often_than_chance(name: str, kind: str) -> None:
+    task, truth = digits(kind=kind)
+    given = task.x.copy()
+    probabilities = run(name, task)
+    assert probabilities.shape == (240, 4)
+    assert probabilities.dtype == np.float64
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-6)
+    assert probabilities.min() >= 0
+    hidden = task.y < 0
+    assert (probabilities.argmax(axis=1) == truth)[hidden].mean() > 0.85
+    assert abs(task.x - given).max() == 0
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_seed_fixes_the_answer_and_leaves_global_state_alone(name: str) -> None:
+    task, _ = digits()
+    numpy_before, torch_before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
+    filters_before, threads_before = list(warnings.filters), torch.get_num_threads()
+    first, second = run(name, task, seed=3), run(name, task, seed=3)
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_before)  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), torch_before)
+    assert list(warnings.filters) == filters_before
+    assert torch.get_num_threads() == threads_before
+
+
+@pytest.mark.parametrize("name", ["mlp", "knn-gcn"])
+def test_another_seed_gives_another_answer(name: str) -> None:
+    task, _ = digits()
+    assert not np.array_equal(run(name, task, seed=0), run(name, task, seed=1))
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_class_without_a_visible_label_is_not_predicted(name: str) -> None:
+    task, _ = digits()
+    y = np.where(task.y == 1, -1, task.y)
+    probabilities = run(name, Task(task.x, y, 4, task.edge_index))
+    assert probabilities.shape == (240, 4)
+    assert not (probabilities.argmax(axis=1) == 1).any()
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_handful_of_instances_is_enough(name: str) -> None:
+    x = np.array([[0.0, 0.0], [0.1, 0.0], [0.0, 0.0], [5.0, 5.0], [5.1, 5.0], [5.0, 5.2]])
+    edges = np.array([[0, 1, 3, 4], [1, 2, 4, 5]])
+    task = Task(x, np.array([0, -1, -1, 1, -1, -1]), 2, edges)
+    probabilities = run(name, task)
+    assert np.isfinite(probabilities).all()
+    assert probabilities.shape == (6, 2)
+
+
+def test_iteration_limits_do_not_warn(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(0)
+    task = Task(draw.normal(size=(30, 5)), draw.integers(0, 2, 30), 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        baselines.multilayer_perceptron(task, 0)  # noise is not fitted in 500 epochs
+
+
+def test_the_observed_graph_and_its_weights_are_used() -> None:
+    pytest.importorskip("torch_geometric")
+    x = np.eye(4)
+    y = np.array([0, -1, 1, -1])
+    edges = np.array([[0, 2, 0, 2], [1, 3, 3, 1]])
+    right, crossed = np.array([1.0, 1.0, 0.0, 0.0]), np.array([0.0, 0.0, 1.0, 1.0])
+    aligned = run("gcn", Task(x, y, 2, edges, right)).argmax(axis=1)
+    swapped = run("gcn", Task(x, y, 2, edges, crossed)).argmax(axis=1)
+    assert (aligned[1], aligned[3]) == (0, 1)
+    assert (swapped[1], swapped[3]) == (1, 0)
+
+
+def test_one_direction_of_an_edge_counts_as_both() -> None:
+    pytest.importorskip("torch_geometric")
+    task, _ = digits()
+    assert task.edge_index is not None
+    reverse = Task(task.x, task.y, 4, task.edge_index[::-1].copy())
+    np.testing.assert_allclose(run("gcn", task), run("gcn", reverse), atol=1e-4)
+
+
+def test_gcn_without_edges_says_so() -> None:
+    task, _ = digits()
+    with pytest.raises(DataError, match="needs edge_index"):
+        graph_baselines.observed_gcn(Task(task.x, task.y, 4), 0)
+
+
+def test_neighbour_edges_are_the_ten_nearest_others() -> None:
+    task, _ = digits()
+    source, target = graph_baselines.neighbour_edges(task).numpy()
+    distance = np.linalg.norm(task.x[:, None] - task.x[None], axis=2)
+    np.fill_diagonal(distance, np.inf)
+    assert (np.bincount(source) == 10).all()
+    limit = np.sort(distance, axis=1)[:, 9]
+    assert (distance[source, target] <= limit[source] + 1e-9).all()
+
+
+def test_laplace_is_the_harmonic_extension() -> None:
+    pytest.importorskip("graphlearning", exc_type=ImportError)
+    task, _ = digits()
+    weights = np.asarray(classic_baselines._neighbour_weights(task).todense())
+    laplacian = np.diag(weights.sum(axis=1)) - weights
+    hidden, shown = task.y < 0, task.y >= 0
+    onehot = np.eye(4)[task.y[shown]]
+    closed = np.linalg.solve(laplacian[np.ix_(hidden, hidden)], weights[np.ix_(hidden, shown)])
+    np.testing.assert_allclose(run("laplace", task)[hidden], closed @ onehot, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), [("knn-gcn", "torch_geometric.nn"), ("laplace", "graphlearning")]
+)
+def test_a_missing_extra_names_its_remedy(
+    name: str, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    extra = BASELINES[name].extra
+    with pytest.raises(MissingExtraError, match=rf"pip install difformer\[{extra}\]"):
+        baseline(name).fit_predict(digits()[0], 0)
+
+
+def test_the_table_is_selected_by_name_and_by_graph() -> None:
+    assert "GCN" in methods(has_graph=True)
+    assert "GCN" not in methods(has_graph=False)
+    assert list(methods(False, ("mlp", "knn"))) == ["MLP", "k-NN"]
+    with pytest.raises(ConfigError, match="'label-spreading'"):
+        baseline("spreading")
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        ([0, 1], "shape"),
+        ([0, 2, -1], "classes 0 to 1"),
+        ([0, -2, 1], "classes 0 to 1"),
+        ([0, 0, -1], "two classes"),
+        ([-1, -1, -1], "two classes"),
+    ],
+)
+def test_a_task_refuses_labels_that_do_not_fit(y: list[int], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Task(np.eye(3), np.array(y), 2)
+
+
+def test_weights_without_edges_are_refused() -> None:
+    with pytest.raises(DataError, match="edge_index"):
+        Task(np.eye(3), np.array([0, 1, -1]), 2, edge_weight=np.ones(2))
+
+
+def test_scaling_keeps_the_order_of_distances_and_the_size_of_rows() -> None:
+    x = np.random.default_rng(0).normal(size=(50, 7)) * 100
+    ours = scaled(x)
+    np.testing.assert_allclose(np.square(ours).sum(axis=1).mean(), 16.0)
+    np.testing.assert_allclose(ours / x, (ours / x)[0, 0])
+    counts = sparse.csr_matrix(np.array([[3.0, 4.0], [0.0, 0.0]]))
+    np.testing.assert_allclose(scaled(counts).toarray(), [[2.4, 3.2], [0.0, 0.0]])
+    assert (scaled(np.zeros((2, 3))) == 0).all()
+
+
+def test_wide_counts_are_projected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("difformer.experiments.task.MAX_DENSE_ENTRIES", 100)
+    counts = sparse.random(40, 60, density=0.2, format="csr", random_state=0)
+    assert dense(counts, 0).shape == (40, 39)
+    np.testing.assert_array_equal(dense(counts, 0), dense(counts, 0))
+
+
+def test_spread_makes_rows_without_evidence_uniform() -> None:
+    full = spread(np.array([[2.0, 2.0], [0.0, 0.0], [-1.0, 1.0]]), np.array([0, 2]), 3)
+    np.testing.assert_allclose(full, [[0.5, 0, 0.5], [1 / 3] * 3, [0, 0, 1.0]])
