@@ -1,0 +1,58 @@
+# Everything that people, hooks and CI run. `make demo` and `make test` need Python >= 3.11 only.
+
+# The first interpreter that is new enough; choose another with: make test PYTHON=/path/to/python
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; exit; }; \
+	done; echo python3)
+# More for pytest, such as: make test PYTEST_ARGS='-k theorem'
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.made-by-make
+
+.PHONY: help demo test lint types docs-results setup clean distclean
+
+help:
+	@echo 'make demo          set up, fit the default on handwritten digits, compare it, write runs/demo'
+	@echo 'make test          set up, then all checks and tests'
+	@echo 'make lint, types   the quick checks'
+	@echo 'make docs-results  generate docs/results.md from results/*.json'
+	@echo 'make clean         remove caches, builds and the demo; distclean: the environment too'
+
+demo: $(STAMP)
+	$(BIN)/difformer demo --out runs/demo
+
+test: lint types
+	$(BIN)/python -m pytest tests src/difformer --doctest-modules $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --quiet --check .
+	$(BIN)/lint-imports
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+docs-results: $(STAMP)
+	$(BIN)/python -m difformer.experiments.results_page
+
+setup: $(STAMP)
+
+# The stamp is written last, so that an interrupted set-up starts again.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo 'difformer needs Python 3.11 or newer; found: $(PYTHON) is' \
+			"$$($(PYTHON) --version 2>/dev/null || echo missing)."; \
+		echo 'Name another one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11'; exit 1; }
+	@echo 'Setting up $(VENV) with the versions of constraints.txt ...'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[pyg,dev]'
+	@touch $(STAMP)
+
+clean:
+	rm -rf build dist runs/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)
