@@ -180,13 +180,18 @@ def test_the_table_is_what_the_theory_states():
     torch.testing.assert_close(rate / rate.sum(), softmax)
 
 
-def test_contrast_is_one_for_a_flat_diffusivity():
-    y = torch.tensor([0, 0, 1, 1, -1])
-    assert contrast(torch.ones(5, 5), y) == 1.0
-    s = torch.ones(5, 5)
-    s[0, 1] = s[1, 0] = s[2, 3] = s[3, 2] = 3.0
-    assert contrast(s, y) == 3.0
-    assert math.isnan(contrast(s, torch.zeros(5, dtype=torch.long)))
+def test_contrast_equals_its_definition():
+    y = torch.tensor([0, 0, 1, 1, 2, -1, 0, 2])
+    s = torch.rand(8, 8, generator=torch.Generator().manual_seed(0)).double()
+    classes = torch.eye(3).double()[y.clamp_min(0)] * (y >= 0).unsqueeze(1)
+    known = (y >= 0).unsqueeze(0) & (y >= 0).unsqueeze(1)
+    like = (y.unsqueeze(0) == y.unsqueeze(1)) & known & ~torch.eye(8, dtype=torch.bool)
+    unlike = (y.unsqueeze(0) != y.unsqueeze(1)) & known
+    found = contrast(s @ classes, s.diagonal(), y)
+    assert found == pytest.approx(float(s[like].mean() / s[unlike].mean()))
+    flat = torch.ones(8, 8)
+    assert contrast(flat @ classes.float(), flat.diagonal(), y) == pytest.approx(1.0)
+    assert math.isnan(contrast(s @ classes, s.diagonal(), torch.zeros(8, dtype=torch.long)))
 
 
 def test_bad_penalties_are_refused():

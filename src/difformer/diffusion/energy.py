@@ -182,18 +182,28 @@ def lambda_star(step_size: float, d_min: float) -> float:
 
 
 def contrast(
-    s: Tensor,  # (N, N), any non-negative weights
-    y: Tensor,  # (N,) labels, negative: unknown
+    received: Tensor,  # (N, C): what instance i receives from the instances of class c
+    own: Tensor,  # (N,): what it receives from itself
+    y: Tensor,  # (N,) classes 0 ... C - 1, negative: unknown
 ) -> float:
     """Mean weight between different instances of one class over that between two classes.
 
-    1 means that a diffusivity cannot tell like from unlike. NaN without both kinds of pairs.
+    1 means that a diffusivity cannot tell like from unlike. NaN without both kinds of pairs. The
+    N x N weights are not needed: ``received`` is the diffusion of the classes' indicators. O(N C).
+
+    Example:
+        >>> s = torch.tensor([[1.0, 2.0, 1.0], [2.0, 1.0, 1.0], [1.0, 1.0, 1.0]])
+        >>> y = torch.tensor([0, 0, 1])
+        >>> contrast(s @ torch.eye(2)[y], s.diagonal(), y)
+        2.0
     """
-    known = (y >= 0).nonzero().squeeze(1)
-    s, y = s[known][:, known], y[known]
-    like = y.unsqueeze(0) == y.unsqueeze(1)
-    other = ~torch.eye(len(y), dtype=torch.bool, device=y.device)
-    same, different = s[like & other], s[~like]
-    if len(same) == 0 or len(different) == 0:
+    known = y >= 0
+    received, own, y = received[known].double(), own[known].double(), y[known]
+    sizes = torch.bincount(y, minlength=received.shape[1]).double()
+    from_like = received.gather(1, y.unsqueeze(1)).squeeze(1)
+    like = (from_like - own).sum()
+    unlike = (received.sum(1) - from_like).sum()
+    like_pairs, unlike_pairs = (sizes * (sizes - 1)).sum(), (sizes * (len(y) - sizes)).sum()
+    if not (like_pairs and unlike_pairs):
         return math.nan
-    return float(same.mean() / different.mean())
+    return float((like / like_pairs) / (unlike / unlike_pairs))

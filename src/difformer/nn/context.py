@@ -1,0 +1,167 @@
+"""A fitted encoder with a frozen context: exact answers for new instances.
+
+The fitted instances (the context) diffuse among themselves as they did in fitting. New instances
+move towards them, layer by layer, but neither influence them nor one another, and none is its own
+neighbour; a self-loop of the observed graph remains. So each new row has one answer, whatever
+other rows are asked for beside it.
+
+Letters: L context instances, N new ones, F features, C channels.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from difformer.data import neighbors
+from difformer.diffusion import Diffusivity, Neighbourhood, SparseWeights
+from difformer.diffusion.graph import check_edges, sparse_weights
+from difformer.diffusion.local import cross_weights
+from difformer.diffusion.penalty import QUADRATIC
+from difformer.nn.encoder import DIFFormer
+from difformer.nn.structure import Structure, neighbour_lists, view
+
+ROWS = 1024  # new instances whose distances to the context are held at a time
+
+
+@dataclass(frozen=True)
+class FrozenContext:
+    """An encoder, the instances it was fitted on, and their graph.
+
+    Cost of a prediction: one forward pass over the context, plus O(N L) for penalties that look at
+    all pairs; ``simple`` adds O(N C^2).
+
+    Example:
+        >>> model = DIFFormer(4, 8, 2).eval()
+        >>> context = FrozenContext(model, torch.randn(10, 4))
+        >>> context.predict(torch.randn(3, 4)).shape
+        torch.Size([3, 2])
+    """
+
+    model: DIFFormer
+    x: Tensor  # (L, F)
+    edge_index: Tensor | None = None
+    edge_weight: Tensor | None = None
+
+    @torch.no_grad()
+    def predict(
+        self, x: Tensor, edge_index: Tensor | None = None, edge_weight: Tensor | None = None
+    ) -> Tensor:
+        """Raw outputs for new rows x (N, F).
+
+        Args:
+            x: Features of the new rows.
+            edge_index: Edges from known to new rows, (2, E): row 0 numbers the context, row 1 the
+                new rows.
+            edge_weight: Their weights, (E,).
+
+        Raises:
+            DataError: If edges point outside the context or the new rows.
+        """
+        return self.model.readout(self.encode(x, edge_index, edge_weight))
+
+    @torch.no_grad()
+    def encode(
+        self, x: Tensor, edge_index: Tensor | None = None, edge_weight: Tensor | None = None
+    ) -> Tensor:
+        """States of new rows after the last step, (N, C)."""
+        model = self.model
+        was_training = model.training
+        model.eval()
+        try:
+            return self._diffuse(x, edge_index, edge_weight)
+        finally:
+            model.train(was_training)
+
+    def _diffuse(self, x: Tensor, edge_index: Tensor | None, edge_weight: Tensor | None) -> Tensor:
+        model = self.model
+        if edge_index is not None:
+            check_edges(edge_index, edge_weight, self.x.shape[0], x.shape[0])
+        known = model.structure(self.x, self.edge_index, self.edge_weight)
+        towards = self._towards_context(known, x, edge_index, edge_weight)
+        z = initial = model.embed(x)
+        states = model.embed(self.x)
+        steps = zip(model.layers, model.steps(states, known), strict=True)
+        for index, (conv, step) in enumerate(steps):
+            structure = _found_again(towards, step.before, z)
+            z = model.settle(conv.step(z, structure, initial, step.before), index + 1)
+        return z
+
+    def _towards_context(
+        self,
+        known: Structure,
+        x: Tensor,
+        edge_index: Tensor | None,
+        edge_weight: Tensor | None,
+    ) -> Structure:
+        """The structure between new rows and the context, where it is fixed."""
+        weights, operators = [], []
+        for index, term in enumerate(known.terms):
+            w = None
+            if term.support == "edges":
+                w = self._edges(x, edge_index, edge_weight)
+            elif term.neighbours is not None and term.neighbours.space == "input":
+                w = _neighbours(self.x, x, term.neighbours)
+            weights.append(w)
+            operators.append(_normalised(term, w, known.weights[index], self._graph_norm))
+        return replace(known, weights=tuple(weights), operators=tuple(operators))
+
+    @property
+    def _graph_norm(self) -> str:
+        return str(self.model.config["graph_norm"])
+
+    def _edges(self, x: Tensor, edge_index: Tensor | None, weight: Tensor | None) -> SparseWeights:
+        """Rows: new. Columns: the context, then the new rows themselves (self-loops)."""
+        new, known = x.shape[0], self.x.shape[0]
+        loop = torch.arange(new, device=x.device)
+        row, col, values = loop, known + loop, torch.ones(new, dtype=x.dtype, device=x.device)
+        if edge_index is not None:
+            given = torch.ones(edge_index.shape[1]) if weight is None else weight
+            row, col = torch.cat([row, edge_index[1]]), torch.cat([col, edge_index[0]])
+            values = torch.cat([values, given.to(values)])
+        return sparse_weights(row, col, values, new, known + new)
+
+
+def _normalised(
+    term: Diffusivity, weights: SparseWeights | None, known: SparseWeights | None, graph_norm: str
+) -> SparseWeights | None:
+    """Normalise by the degrees of both sides; those of the context stay as fitted."""
+    if weights is None or term.penalty is not QUADRATIC:
+        return None
+    norm = graph_norm if term.neighbours is None else term.neighbours.norm
+    degree = weights.degree
+    others = None if known is None else torch.cat([known.degree.to(degree), degree])
+    return weights.normalised(norm, others)
+
+
+def _neighbours(x: Tensor, new: Tensor, rule: Neighbourhood) -> SparseWeights:
+    """Weights between new rows and the context by the ``local`` rule, in blocks of new rows."""
+    squared = neighbour_lists(x, rule)[1]
+    points, queries = view(x, rule), view(x, rule, new)
+    blocks = []
+    for start in range(0, new.shape[0], ROWS):
+        near = neighbors.search(
+            queries[start : start + ROWS], x.shape[0], metric=rule.metric, keys=points
+        )
+        index, distance = torch.from_numpy(near.index), torch.from_numpy(near.squared_distance)
+        by_column = torch.empty_like(distance).scatter_(1, index, distance)
+        blocks.append(cross_weights(by_column, squared, rule))
+    width = x.shape[0] + new.shape[0]
+    rows = [b.pattern.row + ROWS * i for i, b in enumerate(blocks)]
+    empty = torch.zeros(0, dtype=torch.long)
+    return sparse_weights(
+        torch.cat([empty, *rows]),
+        torch.cat([empty, *(b.pattern.col for b in blocks)]),
+        torch.cat([x.new_zeros(0, dtype=torch.float64), *(b.values for b in blocks)]).to(x.dtype),
+        new.shape[0],
+        width,
+    )
+
+
+def _found_again(structure: Structure, states: Tensor, z: Tensor) -> Structure:
+    """Find neighbours in state space among the context's present states."""
+    weights = list(structure.weights)
+    for index, term in enumerate(structure.terms):
+        if term.neighbours is not None and term.neighbours.space == "state":
+            weights[index] = _neighbours(states, z, term.neighbours)
+    return replace(structure, weights=tuple(weights))

@@ -1,0 +1,315 @@
+r"""DIFFormer: input map, layers of diffusion, output map. The forward pass reads as a loop."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import dropout
+
+from difformer.diffusion.graph import Pattern, SparseWeights
+from difformer.errors import ConfigError, one_of
+from difformer.nn.conv import AnyDiffusivity, DIFFormerConv
+from difformer.nn.official import (
+    OfficialConv,
+    load_released,
+    official_options,
+    official_structure,
+)
+from difformer.nn.structure import Cache, Structure
+
+if TYPE_CHECKING:
+    from difformer.nn.trace import Trace
+
+
+class Step(NamedTuple):
+    """States around one diffusion step, each (N, C)."""
+
+    before: Tensor
+    moved: Tensor  # right after the step
+    after: Tensor  # after normalisation and dropout
+
+
+class DIFFormer(nn.Module):
+    r"""Encode a set of instances by energy-constrained diffusion (Wu et al., ICLR 2023).
+
+    Args:
+        in_channels: Features F.
+        hidden_channels: Width C of the states.
+        out_channels: Outputs O; raw, no softmax.
+        num_layers: Diffusion steps.
+        heads: Diffusivities averaged in each layer.
+        diffusivity: ``simple`` (DIFFormer-s), ``sigmoid`` (DIFFormer-a), ``welsch``, ``cauchy``,
+            ``local``, ``identity`` (MLP), ``graph`` (GCN), ``graph_attention`` (GAT), a penalty, a
+            neighbourhood, or a sequence of them: a mix.
+        step_size, graph, graph_norm, mix, mix_weights, source, maps, value_map: See
+            :class:`DIFFormerConv`.
+        norm: ``"layer"`` (LayerNorm after the input map and each step) or None.
+        dropout: Rate in [0, 1) on states, after the input map and each step.
+        input_dropout: Rate on the features.
+        input_map, output_map: False leaves one out; its widths must then agree. Without maps,
+            input and output map, and ``norm=None``, nothing is trained: *decoupled* diffusion, for
+            which the theorem holds as it stands.
+
+    Shapes:
+        - input: x (N, F), dense or ``torch.sparse_csr``; edge_index (2, E) int64;
+          edge_weight (E,); batch (N,) int64
+        - output: (N, O)
+
+    Raises:
+        ConfigError: On an unknown name or a value out of range.
+        DataError: If edges, weights or batch do not fit x.
+
+    Cost: see :class:`DIFFormerConv`, per layer. The graph is normalised, and input-space
+    neighbours are found, once per set of tensors.
+
+    Example:
+        >>> model = DIFFormer(16, 32, 3)
+        >>> x, edge_index = torch.randn(5, 16), torch.tensor([[0, 1], [1, 0]])
+        >>> model(x).shape, model(x, edge_index).shape
+        (torch.Size([5, 3]), torch.Size([5, 3]))
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        out_channels: int,
+        num_layers: int = 2,
+        heads: int = 1,
+        diffusivity: AnyDiffusivity | Sequence[AnyDiffusivity] = "simple",
+        *,
+        step_size: float = 0.5,
+        graph: bool = True,
+        graph_norm: str = "row",
+        mix: str = "convex",
+        mix_weights: Sequence[float] | str | None = None,
+        source: float = 0.0,
+        maps: bool = True,
+        value_map: bool = False,
+        norm: str | None = "layer",
+        dropout: float = 0.2,
+        input_dropout: float = 0.0,
+        input_map: bool = True,
+        output_map: bool = True,
+        official: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        check_sizes(in_channels, hidden_channels, out_channels, num_layers, input_map, output_map)
+        for name, rate in (("dropout", dropout), ("input_dropout", input_dropout)):
+            if not 0 <= rate < 1:
+                raise ConfigError(f"{name} must lie in [0, 1), found {rate}.")
+        if norm is not None:
+            one_of(norm, ("layer",), "norm")
+        self.dropout, self.input_dropout = dropout, input_dropout
+        self.input_map = nn.Linear(in_channels, hidden_channels) if input_map else None
+        self.output_map = nn.Linear(hidden_channels, out_channels) if output_map else None
+        self.convs = nn.ModuleList()
+        for _ in range(num_layers):
+            if official is not None:
+                self.convs.append(OfficialConv(hidden_channels, heads, **official))
+                continue
+            self.convs.append(
+                DIFFormerConv(
+                    hidden_channels,
+                    heads,
+                    diffusivity,
+                    step_size=step_size,
+                    graph=graph,
+                    graph_norm=graph_norm,
+                    mix=mix,
+                    mix_weights=mix_weights,
+                    source=source,
+                    maps=maps,
+                    value_map=value_map,
+                )
+            )
+        # One LayerNorm after the input map and one after each step.
+        count = num_layers + 1 if norm else 0
+        self.norms = nn.ModuleList(nn.LayerNorm(hidden_channels) for _ in range(count))
+        self._input_cache, self._cache = Cache(), Cache()
+
+    @property
+    def layers(self) -> "list[DIFFormerConv | OfficialConv]":
+        """The diffusion layers, in order."""
+        return cast("list[DIFFormerConv | OfficialConv]", list(self.convs))
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew from torch's global generator."""
+        for module in (self.input_map, *self.convs, *self.norms, self.output_map):
+            if module is not None:
+                module.reset_parameters()
+
+    def extra_repr(self) -> str:
+        """Sizes."""
+        c = self.config
+        return f"{c['in_channels']}, {c['hidden_channels']}, {c['out_channels']}"
+
+    def forward(
+        self,
+        x: Tensor,
+        edge_index: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+        batch: Tensor | None = None,
+    ) -> Tensor:
+        """Raw outputs, (N, O)."""
+        return self.readout(self.encode(x, edge_index, edge_weight, batch))
+
+    def encode(
+        self,
+        x: Tensor,
+        edge_index: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+        batch: Tensor | None = None,
+    ) -> Tensor:
+        """States after the last step, (N, C)."""
+        z = self.embed(x)
+        for step in self.steps(z, self.structure(x, edge_index, edge_weight, batch)):
+            z = step.after
+        return z
+
+    def steps(self, z: Tensor, structure: Structure) -> Iterator[Step]:
+        """Diffuse from initial states z, one step at a time."""
+        initial = z
+        for index, conv in enumerate(self.layers):
+            moved = conv.step(z, structure, initial)
+            after = self.settle(moved, index + 1)
+            yield Step(z, moved, after)
+            z = after
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Initial states from features, (N, C)."""
+        if self.input_map is None:
+            z = x.to_dense() if x.layout == torch.sparse_csr else x
+            return self.settle(z, 0)
+        mapped = self._multiply(x, self.input_map.weight.t()) + self.input_map.bias
+        return self.settle(mapped, 0, activate=True)
+
+    def readout(self, z: Tensor) -> Tensor:
+        """Outputs from states, (N, O)."""
+        return z if self.output_map is None else self.output_map(z)
+
+    def settle(self, z: Tensor, index: int, activate: bool = False) -> Tensor:
+        """Normalise, activate (after the input map alone) and drop out."""
+        if self.norms:
+            z = self.norms[index](z)
+        if activate:
+            z = z.relu()
+        return dropout(z, self.dropout, self.training)
+
+    def _multiply(self, x: Tensor, weight: Tensor) -> Tensor:
+        """x @ weight; a sparse x is never made dense, nor differentiated through."""
+        if x.layout != torch.sparse_csr:
+            return dropout(x, self.input_dropout, self.training) @ weight
+        sparse: SparseWeights = self._input_cache.get((x,), lambda: _sparse_rows(x))
+        if self.training and self.input_dropout:
+            values = dropout(sparse.values, self.input_dropout, True)
+            sparse = SparseWeights(sparse.pattern, values)
+        return sparse.matmul(weight)
+
+    def structure(
+        self,
+        x: Tensor,
+        edge_index: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+        batch: Tensor | None = None,
+    ) -> Structure:
+        """Operators that all layers share, remembered while the same tensors are passed."""
+        if not self.convs:
+            return Structure((), (), (), batch, ())
+        conv = self.convs[0]
+        if isinstance(conv, OfficialConv):
+            if not self.config["graph"]:
+                edge_index = edge_weight = None
+            return self._cache.get(  # type: ignore[no-any-return]
+                (edge_index, edge_weight, batch),
+                lambda: official_structure(conv, x, edge_index, edge_weight, batch),
+            )
+        assert isinstance(conv, DIFFormerConv)
+        return conv.structure(x, edge_index, edge_weight, batch)
+
+    def trace(
+        self,
+        x: Tensor,
+        edge_index: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+        batch: Tensor | None = None,
+        y: Tensor | None = None,
+    ) -> "Trace":
+        """States, energy parts, contrast and lambda* of each step: see ``difformer.nn.trace``."""
+        from difformer.nn.trace import trace
+
+        return trace(self, x, edge_index, edge_weight, batch, y)
+
+    @classmethod
+    def from_official(cls, state_dict: Mapping[str, Tensor], **arguments: Any) -> "DIFFormer":
+        """A model with the released code's numerics and weights.
+
+        Args:
+            state_dict: Tensors of a released checkpoint, by their released names.
+            **arguments: Those of the released constructor (``num_heads``, ``kernel``, ``alpha``,
+                ``use_bn``, ``use_residual``, ``use_weight``, ``use_graph``, ``graph_weight``,
+                ``use_source``, ...), with its defaults.
+
+        Raises:
+            ConfigError: If arguments are unknown or the tensors do not fit them.
+        """
+        model = cls(**official_options(**arguments))
+        if state_dict:
+            floats = [t.dtype for t in state_dict.values() if t.is_floating_point()]
+            model.to(floats[0])
+        load_released(model, state_dict)
+        return model
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``config.json`` and ``model.safetensors`` into ``folder``, which may be new."""
+        from difformer.nn.pretrained import save_pretrained
+
+        save_pretrained(self, Path(folder))
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "DIFFormer":
+        """Read what :meth:`save_pretrained` wrote; offline, nothing is executed.
+
+        Raises:
+            RunError: If a file is missing, damaged or does not fit the other.
+        """
+        from difformer.nn.pretrained import load_pretrained
+
+        return load_pretrained(cls, Path(folder))
+
+
+def check_sizes(
+    in_channels: int,
+    hidden_channels: int,
+    out_channels: int,
+    num_layers: int,
+    input_map: bool,
+    output_map: bool,
+) -> None:
+    """Widths are positive and agree where a map is left out."""
+    for name, value in (
+        ("in_channels", in_channels),
+        ("hidden_channels", hidden_channels),
+        ("out_channels", out_channels),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ConfigError(f"{name} must be a whole number of at least 1, found {value!r}.")
+    if isinstance(num_layers, bool) or not isinstance(num_layers, int) or num_layers < 0:
+        raise ConfigError(f"num_layers must be a whole number from 0, found {num_layers!r}.")
+    for made, name, outer in (
+        (input_map, "in_channels", in_channels),
+        (output_map, "out_channels", out_channels),
+    ):
+        if not made and outer != hidden_channels:
+            raise ConfigError(
+                f"{name} must equal hidden_channels = {hidden_channels} where that map is left "
+                f"out, found {outer}."
+            )
+
+
+def _sparse_rows(x: Tensor) -> SparseWeights:
+    pattern = Pattern(x.crow_indices(), x.col_indices(), x.shape[1])
+    return SparseWeights(pattern, x.values())

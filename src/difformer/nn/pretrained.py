@@ -1,0 +1,123 @@
+"""``config.json`` + ``model.safetensors``: a model as two files that hold data only."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from difformer.diffusion import DIFFUSIVITIES, Diffusivity, Neighbourhood, Penalty, cauchy, welsch
+from difformer.errors import ConfigError, DifformerError, RunError
+
+if TYPE_CHECKING:
+    from difformer.nn.encoder import DIFFormer
+
+FORMAT = 1
+_SCALED = {"welsch": welsch, "cauchy": cauchy}
+
+
+def save_pretrained(model: "DIFFormer", folder: Path) -> None:
+    """Write both files; the configuration first, so that a broken write is noticed."""
+    config = {**model.config, "diffusivity": describe(model.config["diffusivity"])}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"format": FORMAT, "model": config}, indent=2, default=list)
+        (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+        save_file(
+            {k: v.contiguous() for k, v in model.state_dict().items()}, folder / "model.safetensors"
+        )
+    except OSError as error:
+        raise RunError(f"{folder} could not be written: {error.strerror or error}.") from None
+
+
+def load_pretrained(kind: type["DIFFormer"], folder: Path) -> "DIFFormer":
+    """Build the model that ``config.json`` describes and load its weights."""
+    config = read_config(folder / "config.json")
+    weights = folder / "model.safetensors"
+    try:
+        state = load_file(weights)
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{weights} must be a safetensors file: {error}.") from None
+    try:
+        model = kind(**{**config, "diffusivity": restore(config["diffusivity"])})
+        if floats := [t.dtype for t in state.values() if t.is_floating_point()]:
+            model.to(floats[0])
+        model.load_state_dict(state)
+    except (DifformerError, TypeError, KeyError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"{folder} does not hold a model of this version: {reason}") from None
+    return model
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The ``model`` part of a config.json."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} must be a JSON file: {error}.") from None
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise RunError(f"{path} must be of format {FORMAT}.")
+    model = config.get("model")
+    if not isinstance(model, dict) or "diffusivity" not in model:
+        raise RunError(f"{path} must hold a table 'model' with a diffusivity.")
+    return model
+
+
+def describe(diffusivity: Any) -> Any:
+    """A diffusivity as JSON: a name, a table, or a list of them.
+
+    Raises:
+        ConfigError: For a penalty made from a function, which no file can hold.
+
+    Example:
+        >>> describe(("simple", welsch(0.5)))
+        ['simple', {'penalty': 'welsch', 'scale': 0.5}]
+    """
+    if isinstance(diffusivity, str):
+        return diffusivity
+    if isinstance(diffusivity, Penalty):
+        if diffusivity.name in _SCALED:
+            return {"penalty": diffusivity.name, "scale": diffusivity.scale}
+        if diffusivity.name in DIFFUSIVITIES:
+            return diffusivity.name
+        raise ConfigError(
+            f"penalty {diffusivity.name!r} was made from a function and cannot be saved; "
+            "use a named diffusivity for models that are to be kept."
+        )
+    if isinstance(diffusivity, Neighbourhood):
+        return {"neighbourhood": dataclasses.asdict(diffusivity)}
+    if isinstance(diffusivity, Diffusivity):
+        if diffusivity.neighbours is not None:
+            return describe(diffusivity.neighbours)
+        if diffusivity == DIFFUSIVITIES.get(diffusivity.name):
+            return diffusivity.name
+        return {**_as_table(describe(diffusivity.penalty)), "sphere": diffusivity.sphere}
+    if isinstance(diffusivity, Sequence):
+        return [describe(term) for term in diffusivity]
+    raise ConfigError(f"diffusivity {diffusivity!r} cannot be saved.")
+
+
+def _as_table(described: Any) -> dict[str, Any]:
+    return {"penalty": described, "scale": None} if isinstance(described, str) else described
+
+
+def restore(described: Any) -> Any:
+    """The reverse of :func:`describe`."""
+    if isinstance(described, str):
+        return described
+    if isinstance(described, list):
+        return tuple(restore(term) for term in described)
+    if not isinstance(described, dict):
+        raise ConfigError(f"diffusivity must be a name, a table or a list, found {described!r}.")
+    if "neighbourhood" in described:
+        return Neighbourhood(**described["neighbourhood"])
+    name, scale = described["penalty"], described["scale"]
+    if name not in DIFFUSIVITIES:
+        raise ConfigError(f"penalty {name!r} is not known.")
+    penalty = DIFFUSIVITIES[name].penalty if scale is None else _SCALED[name](scale)
+    if "sphere" in described:
+        return Diffusivity(penalty.name, penalty, sphere=described["sphere"])
+    return penalty

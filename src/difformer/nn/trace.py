@@ -1,0 +1,218 @@
+"""What happens inside: states, energy parts, contrast and lambda* of each diffusion step.
+
+The energy is measured on the states that move, also where a trained model breaks the conditions of
+the theorem; those conditions are then named beside the figures.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from difformer.diffusion import Diffusivity, SparseWeights, contrast, lambda_star, regulariser
+from difformer.diffusion.energy import regulariser_on
+from difformer.diffusion.penalty import QUADRATIC
+from difformer.diffusion.propagate import unit
+from difformer.diffusion.segments import segment
+from difformer.nn.conv import DIFFormerConv
+from difformer.nn.influence import States, flow_of, weights_of
+from difformer.nn.official import OfficialConv
+from difformer.nn.structure import Structure
+
+if TYPE_CHECKING:
+    from difformer.nn.encoder import DIFFormer
+
+
+@dataclass(frozen=True)
+class TermTrace:
+    """One diffusivity of one step."""
+
+    name: str
+    share: float  # its convex weight in the mix
+    regulariser: float  # R before the step
+    regulariser_moved: float  # R after the step
+    d_min: float  # smallest sum of rates
+    lambda_star: float  # smallest lambda that certifies the step size; infinite at step size 1
+    contrast: float  # like pairs over unlike pairs; NaN without labels
+
+
+@dataclass(frozen=True)
+class StepTrace:
+    """One diffusion step."""
+
+    states: Tensor  # (N, C), after the step and its normalisation
+    move: float  # |Z+ - Z|^2
+    step_size: float
+    terms: tuple[TermTrace, ...]
+
+    @property
+    def regulariser(self) -> float:
+        """R of the mix after the step."""
+        return sum(term.share * term.regulariser_moved for term in self.terms)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """All steps, the initial states and the conditions of the theorem that do not hold."""
+
+    initial: Tensor  # (N, C)
+    steps: tuple[StepTrace, ...]
+    broken_conditions: tuple[str, ...]
+
+
+@torch.no_grad()
+def trace(
+    model: "DIFFormer",
+    x: Tensor,
+    edge_index: Tensor | None = None,
+    edge_weight: Tensor | None = None,
+    batch: Tensor | None = None,
+    y: Tensor | None = None,
+) -> Trace:
+    """Run the model in evaluation mode and measure every step.
+
+    Args:
+        model: The encoder; its mode is restored afterwards.
+        x, edge_index, edge_weight, batch: As for the model.
+        y: Classes of the instances, -1 unknown, shape (N,): for the contrast.
+
+    Cost: that of a forward pass, plus O(N^2 C) time for penalties that are not affine in squared
+    distance.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        structure = model.structure(x, edge_index, edge_weight, batch)
+        initial = model.embed(x)
+        steps = []
+        for conv, step in zip(model.layers, model.steps(initial, structure), strict=True):
+            terms = _terms(conv, step.before, step.moved, structure, y)
+            move = float((step.moved - step.before).double().square().sum())
+            size = 1.0 if conv.step_size is None else float(conv.step_size)
+            steps.append(StepTrace(step.after, move, size, terms))
+    finally:
+        model.train(was_training)
+    return Trace(initial, tuple(steps), broken_conditions(model, structure))
+
+
+def _terms(
+    conv: DIFFormerConv | OfficialConv,
+    before: Tensor,
+    moved: Tensor,
+    structure: Structure,
+    y: Tensor | None,
+) -> tuple[TermTrace, ...]:
+    if isinstance(conv, DIFFormerConv):
+        states = conv.states(before, structure)
+        shares = [float(share) for share in conv.mix_shares(structure)]
+    else:  # the official numerics: measured as the diffusivity they stand for
+        wide = before.unsqueeze(1)
+        segments = segment(len(before), len(before))
+        states = States(before, wide, wide, wide, wide, wide, structure, segments)
+        shares = [1.0] * len(structure.terms)
+    return tuple(
+        _term(index, share, states, moved, conv.step_size or 1.0, y)
+        for index, share in enumerate(shares)
+    )
+
+
+def _term(
+    index: int, share: float, states: States, moved: Tensor, step_size: float, y: Tensor | None
+) -> TermTrace:
+    term = states.structure.terms[index]
+    weights = weights_of(index, states)
+    d_min = _d_min(index, states)
+    return TermTrace(
+        name=term.name,
+        share=share,
+        regulariser=_regulariser(term, states.z, weights, states.structure.batch),
+        regulariser_moved=_regulariser(term, moved, weights, states.structure.batch),
+        d_min=d_min,
+        lambda_star=lambda_star(step_size, d_min),
+        contrast=float("nan") if y is None else _contrast(index, states, y),
+    )
+
+
+def _regulariser(
+    term: Diffusivity, z: Tensor, weights: SparseWeights | None, batch: Tensor | None
+) -> float:
+    """R on the term's pairs; an instance paired with itself adds delta(0) = 0."""
+    if term.support == "self":
+        return 0.0
+    if weights is None:
+        return float(regulariser(z, term.penalty, term.sphere, batch))
+    if term.penalty is QUADRATIC:
+        return float(regulariser_on(weights, z))
+    z = unit(z) if term.sphere else z
+    row, col = weights.pattern.row, weights.pattern.col
+    delta = term.penalty.delta((z[row] - z[col]).double().square().sum(1))
+    return float((delta * weights.values.double()).sum())
+
+
+def _d_min(index: int, states: States) -> float:
+    denominator = flow_of(index, states).denominator
+    return float(denominator.min()) if denominator.numel() else 0.0
+
+
+def _contrast(index: int, states: States, y: Tensor) -> float:
+    """Diffuse the indicators of the classes: S Y says what each instance hears from each class."""
+    classes = int(y.max()) + 1 if len(y) else 0
+    if classes < 1:
+        return float("nan")
+    indicator = torch.eye(classes, dtype=states.z.dtype)[y.clamp_min(0)]
+    indicator = (indicator * (y >= 0).unsqueeze(1)).to(states.z.device)
+    heads = states.queries.shape[1]
+    values = indicator.unsqueeze(1).expand(-1, heads, -1)
+    flow = flow_of(index, states, values)
+    received = (flow.numerator / flow.denominator.unsqueeze(-1)).mean(1)
+    own = (_own_rate(index, states) / flow.denominator).mean(1)
+    return contrast(received, own, y)
+
+
+def _own_rate(index: int, states: States) -> Tensor:
+    """The rate between each instance and itself, (N, H)."""
+    term = states.structure.terms[index]
+    q, k = states.queries, states.keys
+    if term.support == "self":
+        return q.new_ones(q.shape[:2])
+    if term.sphere and term.penalty is not QUADRATIC:
+        x = 2 - 2 * (unit(q) * unit(k)).sum(-1)
+    else:
+        x = (q - k).square().sum(-1)
+    rate = term.penalty.rate(x)
+    weights = weights_of(index, states)
+    if weights is None:
+        return rate
+    pattern = weights.pattern
+    loop = pattern.row == pattern.col
+    own = q.new_zeros(len(q)).index_add(0, pattern.row[loop], weights.values[loop].to(q.dtype))
+    return rate * own.unsqueeze(1)
+
+
+def broken_conditions(model: "DIFFormer", structure: Structure) -> tuple[str, ...]:
+    """Which hypotheses of the descent theorem a model does not meet, one sentence each."""
+    if not all(isinstance(conv, DIFFormerConv) for conv in model.convs):
+        return ("The official numerics sum diffusion and graph and norm the whole tensor.",)
+    found = []
+    config = model.config
+    if config["maps"]:
+        found.append("Distances are taken between learnt maps of the states (maps=True).")
+    if config["value_map"]:
+        found.append("What moves is a learnt map of the states (value_map=True).")
+    if config["norm"] is not None:
+        found.append("LayerNorm rescales the states after each step (norm='layer').")
+    if any(term.support == "all" and term.sphere for term in structure.terms):
+        found.append("Distances are taken between unit vectors, not between the states that move.")
+    if len(structure.terms) > 1 and config["mix"] == "convex":
+        found.append("Normalised terms are averaged (mix='convex') instead of their rates.")
+    if any(_symmetric(term, config["graph_norm"]) for term in structure.terms):
+        found.append("A symmetrically normalised term has rows that do not sum to 1.")
+    if config["source"]:
+        found.append("A source pulls towards the initial states: the energy has a third part.")
+    return tuple(found)
+
+
+def _symmetric(term: Diffusivity, graph_norm: str) -> bool:
+    norm = graph_norm if term.neighbours is None else term.neighbours.norm
+    return term.support in ("edges", "neighbours") and norm == "sym"
