@@ -110,8 +110,8 @@ class CategoryColumn:
         if not unknown.any():
             return eye[columns], ""
         return eye[columns], (
-            f"{cells.where}: {int(unknown.sum())} rows hold a value that was not fitted, the "
-            f"first is {cells.first(unknown)}; it counts as none of the known ones."
+            f"{cells.where}: values that were not fitted count as none of the known ones "
+            f"({int(unknown.sum())} rows), the first is {cells.first(unknown)}."
         )
 
 
@@ -228,7 +228,7 @@ def _fit_number(cells: Cells, kind: str) -> tuple[Encoder | None, str]:
         how = ", constant: only whether a cell is empty is kept"
     gaps = ""
     if indicator:
-        gaps = f"; {int(cells.missing.sum())} empty cells count as {fill:g} and are marked"
+        gaps = f"; empty cells ({int(cells.missing.sum())}) count as {fill:g} and are marked"
     encoder = NumberColumn(cells.name, kind, fill, mean, scale, indicator)
     return encoder, f"Column {cells.name!r} is read as {noun}{how}{gaps}."
 
@@ -243,7 +243,7 @@ def _fit_category(cells: Cells, most: int) -> tuple[Encoder | None, str]:
         )
     if len(values) + missing == 1:
         return None, f"Column {cells.name!r} is dropped: it is constant."
-    gaps = f"; {int(cells.missing.sum())} empty cells are one more" if missing else ""
+    gaps = f"; empty cells ({int(cells.missing.sum())}) are one more" if missing else ""
     encoder = CategoryColumn(cells.name, values, missing)
     return encoder, f"Column {cells.name!r} is read as a category of {len(values)} values{gaps}."
 

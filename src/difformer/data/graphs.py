@@ -65,9 +65,9 @@ def read_edges(
     Raises
     ------
     DataError
-        If ``ids`` and ``known`` share an id, an endpoint is empty or unknown, a weight is not a finite number of at least 0, an
-        edge repeats with another weight, or an edge joins two new rows (or, if ``directed``,
-        leads from a new row to a known one). Cost O(E log E).
+        If ``ids`` and ``known`` share an id, an endpoint is empty or unknown, a weight is not a
+        finite number of at least 0, an edge repeats with another weight, or an edge joins two new
+        rows (or, if ``directed``, leads from a new row to a known one). Cost O(E log E).
     """
     numbers = _numbers(ids, known or ())
     table = read_table(path)
@@ -78,13 +78,13 @@ def read_edges(
     notes: list[str] = []
     loops = source == target
     if loops.any():
-        notes.append(f"{table.path}: {int(loops.sum())} edges from a row to itself are left out.")
+        notes.append(f"{table.path}: edges from a row to itself are left out ({int(loops.sum())}).")
     keep = ~loops
     if known is not None:
         source, target, old = _towards_new(table, source, target, len(known), directed)
         if (old & keep).any():
             count = int((old & keep).sum())
-            notes.append(f"{table.path}: {count} edges between fitted rows are left out.")
+            notes.append(f"{table.path}: edges between fitted rows are left out ({count}).")
         keep &= ~old
     elif not directed:
         source, target = np.concatenate([source, target]), np.concatenate([target, source])
@@ -184,7 +184,7 @@ def _merge(
         _check_agreement(table, weight, lines, first)
     repeated = len(set(lines[~first].tolist()))
     if repeated:
-        notes.append(f"{table.path}: {repeated} edges repeat earlier ones and count once.")
+        notes.append(f"{table.path}: edges that repeat earlier ones count once ({repeated}).")
     kept = order[first]
     index = np.stack([source[kept], target[kept]]).astype(np.int64)
     return Edges(index, None if weight is None else weight[lines[first]], tuple(notes))

@@ -89,7 +89,7 @@ def class_numbers(
     message = f"{cells.where} must hold the classes fitted ({known}), found {cells.first(unknown)}"
     if strict:
         raise DataError(message + ".")
-    return y, f"{message}; {int(unknown.sum())} such rows count as unlabelled."
+    return y, f"{message}; such rows ({int(unknown.sum())}) count as unlabelled."
 
 
 def _numbers(values: list[str]) -> NDArray[np.float64] | None:

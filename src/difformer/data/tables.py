@@ -159,7 +159,10 @@ class TableSchema:
         if not unused:
             return []
         listed = ", ".join(unused[:10]) + (", ..." if len(unused) > 10 else "")
-        return [f"{table.path}: {len(unused)} columns are not part of the model: {listed}."]
+        return [
+            f"{table.path}: columns that are not part of the model are left out "
+            f"({len(unused)}): {listed}."
+        ]
 
     def _check_size(self, table: Table) -> None:
         if any(isinstance(column, encoders.ProseColumn) for column in self.columns):
