@@ -144,7 +144,7 @@ def test_a_stray_cell_in_numbers_is_named(write, cell):
 def test_the_line_counts_blank_lines_and_lines_within_cells(write):
     rows = "".join(f'{i},"two\nlines",a\n\n{i},one,b\n' for i in range(30))
     with pytest.raises(DataError, match="'x' in line 122"):
-        fit(write(f"v,w,label\n{rows}x,one,a\n"))
+        fit(write(f'v,w,label\n{rows}x,"two\nlines",a\n'))
 
 
 def test_no_more_than_forty_characters_of_a_cell_are_shown(write):
