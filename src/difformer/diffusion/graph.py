@@ -187,7 +187,7 @@ def observed(
                 [0.5000, 0.5000]])
     """
     check_edges(edge_index, edge_weight, num_nodes, num_nodes)
-    source, target = edge_index
+    source, target = edge_index.long()  # numbers of pairs do not fit into narrower types
     ones = torch.ones(len(source), dtype=dtype, device=source.device)
     weight = ones if edge_weight is None else edge_weight.to(dtype)
     if self_loops:

@@ -298,7 +298,8 @@ def resolve_all(
     """Resolve one diffusivity or a sequence of them (a mix), in order; none is an error."""
     if isinstance(diffusivity, (str, Penalty, Neighbourhood, Diffusivity)):
         return (resolve(diffusivity),)
-    terms = tuple(resolve(term) for term in diffusivity)  # type: ignore[arg-type]
+    entries = diffusivity if isinstance(diffusivity, Iterable) else (diffusivity,)
+    terms = tuple(resolve(term) for term in entries)  # type: ignore[arg-type]
     if not terms:
         raise ConfigError("diffusivity must name at least one entry, found an empty sequence.")
     return terms

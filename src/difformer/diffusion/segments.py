@@ -93,6 +93,8 @@ def segment(
                 f"batch must hold one graph number for each of the {name} = {rows} rows, "
                 f"found shape {tuple(batch.shape)}."
             )
+        if batch.is_floating_point() or batch.dtype == torch.bool:
+            raise DataError(f"batch must hold whole numbers, found {batch.dtype}.")
         if len(batch) and int(batch.min()) < 0:
             raise DataError(f"batch must hold numbers from 0, found {int(batch.min())}.")
     graphs = 1 + max((int(b.max()) for b in (batch_queries, batch_keys) if len(b)), default=0)

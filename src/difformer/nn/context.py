@@ -8,7 +8,7 @@ other rows are asked for beside it.
 Letters: L context instances, N new ones, F features, C channels.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from difformer.diffusion.graph import check_edges, sparse_weights
 from difformer.diffusion.local import cross_weights
 from difformer.diffusion.penalty import QUADRATIC
 from difformer.nn.encoder import DIFFormer
-from difformer.nn.structure import Structure, neighbour_lists, view
+from difformer.nn.structure import Cache, Structure, found_neighbours, neighbour_lists, view
 
 ROWS = 1024  # new instances whose distances to the context are held at a time
 
@@ -42,6 +42,7 @@ class FrozenContext:
     x: Tensor  # (L, F)
     edge_index: Tensor | None = None
     edge_weight: Tensor | None = None
+    _cache: Cache = field(default_factory=Cache, repr=False, compare=False)
 
     @torch.no_grad()
     def predict(
@@ -74,27 +75,40 @@ class FrozenContext:
             model.train(was_training)
 
     def _diffuse(self, x: Tensor, edge_index: Tensor | None, edge_weight: Tensor | None) -> Tensor:
-        model = self.model
-        if edge_index is not None:
-            check_edges(edge_index, edge_weight, self.x.shape[0], x.shape[0])
-        known = model.structure(self.x, self.edge_index, self.edge_weight)
-        towards = self._towards_context(known, x, edge_index, edge_weight)
+        model, known = self.model, self.structure
+        towards = self.towards(x, edge_index, edge_weight)
         z = initial = model.embed(x)
         states = model.embed(self.x)
         steps = zip(model.layers, model.steps(states, known), strict=True)
         for index, (conv, step) in enumerate(steps):
-            structure = _found_again(towards, step.before, z)
+            structure = self._found_again(towards, step.before, z)
             z = model.settle(conv.step(z, structure, initial, step.before), index + 1)
         return z
 
-    def _towards_context(
-        self,
-        known: Structure,
-        x: Tensor,
-        edge_index: Tensor | None,
-        edge_weight: Tensor | None,
+    @property
+    def structure(self) -> Structure:
+        """The structure among the context's own rows."""
+        return self.model.structure(self.x, self.edge_index, self.edge_weight)
+
+    def towards(
+        self, x: Tensor, edge_index: Tensor | None = None, edge_weight: Tensor | None = None
     ) -> Structure:
-        """The structure between new rows and the context, where it is fixed."""
+        """The structure between new rows and the context, where it is fixed.
+
+        Sparse weights have a row for each new instance; their columns are the context and then the
+        new instances themselves. Errors as :meth:`predict`.
+        """
+        if edge_index is not None:
+            check_edges(edge_index, edge_weight, self.x.shape[0], x.shape[0])
+        return self._cache.get(  # type: ignore[no-any-return]
+            (x, edge_index, edge_weight, self.x, self.edge_index, self.edge_weight),
+            lambda: self._towards(x, edge_index, edge_weight),
+        )
+
+    def _towards(
+        self, x: Tensor, edge_index: Tensor | None, edge_weight: Tensor | None
+    ) -> Structure:
+        known = self.structure
         weights, operators = [], []
         for index, term in enumerate(known.terms):
             w = None
@@ -106,6 +120,17 @@ class FrozenContext:
             operators.append(_normalised(term, w, known.weights[index], self._graph_norm))
         return replace(known, weights=tuple(weights), operators=tuple(operators))
 
+    def _found_again(self, towards: Structure, states: Tensor, z: Tensor) -> Structure:
+        """Find neighbours in state space among the context's present states."""
+        weights, operators = list(towards.weights), list(towards.operators)
+        for index, term in enumerate(towards.terms):
+            rule = term.neighbours
+            if rule is not None and rule.space == "state":
+                w = weights[index] = _neighbours(states, z, rule)
+                among = found_neighbours(states, rule) if rule.norm == "sym" else None
+                operators[index] = _normalised(term, w, among, self._graph_norm)
+        return replace(towards, weights=tuple(weights), operators=tuple(operators))
+
     @property
     def _graph_norm(self) -> str:
         return str(self.model.config["graph_norm"])
@@ -116,6 +141,7 @@ class FrozenContext:
         loop = torch.arange(new, device=x.device)
         row, col, values = loop, known + loop, torch.ones(new, dtype=x.dtype, device=x.device)
         if edge_index is not None:
+            edge_index = edge_index.long()
             given = torch.ones(edge_index.shape[1]) if weight is None else weight
             row, col = torch.cat([row, edge_index[1]]), torch.cat([col, edge_index[0]])
             values = torch.cat([values, given.to(values)])
@@ -149,19 +175,11 @@ def _neighbours(x: Tensor, new: Tensor, rule: Neighbourhood) -> SparseWeights:
     width = x.shape[0] + new.shape[0]
     rows = [b.pattern.row + ROWS * i for i, b in enumerate(blocks)]
     empty = torch.zeros(0, dtype=torch.long)
+    values = torch.cat([empty.double(), *(b.values for b in blocks)])
     return sparse_weights(
         torch.cat([empty, *rows]),
         torch.cat([empty, *(b.pattern.col for b in blocks)]),
-        torch.cat([x.new_zeros(0, dtype=torch.float64), *(b.values for b in blocks)]).to(x.dtype),
+        values.to(x.dtype),
         new.shape[0],
         width,
     )
-
-
-def _found_again(structure: Structure, states: Tensor, z: Tensor) -> Structure:
-    """Find neighbours in state space among the context's present states."""
-    weights = list(structure.weights)
-    for index, term in enumerate(structure.terms):
-        if term.neighbours is not None and term.neighbours.space == "state":
-            weights[index] = _neighbours(states, z, term.neighbours)
-    return replace(structure, weights=tuple(weights))

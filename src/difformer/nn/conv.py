@@ -10,7 +10,9 @@ heads, mixed with convex weights :math:`\omega`; the observed graph is one of th
 Letters: N instances, L keys, H heads, C channels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Real
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +25,7 @@ from difformer.diffusion.penalty import (
     resolve_all,
 )
 from difformer.diffusion.segments import segment
-from difformer.errors import ConfigError, one_of
+from difformer.errors import ConfigError, DataError, one_of
 from difformer.nn.influence import States, influence_of, joint_influence
 from difformer.nn.structure import Cache, Structure, build_structure
 
@@ -84,10 +86,10 @@ class DIFFormerConv(nn.Module):
         super().__init__()
         self.channels, self.heads = _positive(channels, "channels"), _positive(heads, "heads")
         self.terms, self.optional_term = mix_of(diffusivity, graph)
-        if not 0 < step_size <= 1:
-            raise ConfigError(f"step_size must lie in (0, 1], found {step_size}.")
-        if not 0 <= source < 1:
-            raise ConfigError(f"source must lie in [0, 1), found {source}.")
+        if not (is_number(step_size) and 0 < step_size <= 1):
+            raise ConfigError(f"step_size must lie in (0, 1], found {step_size!r}.")
+        if not (is_number(source) and 0 <= source < 1):
+            raise ConfigError(f"source must lie in [0, 1), found {source!r}.")
         if heads > 1 and not maps:
             raise ConfigError(f"heads must be 1 without learnt maps, found {heads}.")
         self.step_size, self.source = step_size, source
@@ -126,6 +128,7 @@ class DIFFormerConv(nn.Module):
         batch: Tensor | None = None,
     ) -> Tensor:
         """One step from states x; x is its own source."""
+        check_states(x, self.channels, "channels")
         return self.step(x, self.structure(x, edge_index, edge_weight, batch), x)
 
     def structure(
@@ -141,6 +144,7 @@ class DIFFormerConv(nn.Module):
             lambda: build_structure(
                 self.terms, x, edge_index, edge_weight, batch, self.graph_norm, self.optional_term
             ),
+            like=(x.shape[0], x.dtype, x.device),
         )
 
     @property
@@ -181,7 +185,7 @@ class DIFFormerConv(nn.Module):
         if linear is None:
             return z.unsqueeze(1)
         mapped: Tensor = linear(z)
-        return mapped.unflatten(1, (self.heads, self.channels))
+        return mapped.reshape(len(z), self.heads, self.channels)
 
     def values(self, z: Tensor) -> Tensor:
         """Values, (L, H, C); without a value map every head moves the states themselves."""
@@ -219,13 +223,30 @@ def check_mix(mix_weights: Sequence[float] | str | None, terms: int) -> tuple[fl
     """Fixed mix weights, one a term."""
     if mix_weights is None:
         return (1.0,) * terms
-    weights = tuple(float(w) for w in mix_weights)
-    if len(weights) != terms or not all(0 < w < float("inf") for w in weights):
+    given: Any = list(mix_weights) if isinstance(mix_weights, Iterable) else mix_weights
+    if (
+        not isinstance(given, list)
+        or len(given) != terms
+        or not all(is_number(w) and 0 < w < float("inf") for w in given)
+    ):
         raise ConfigError(
-            f"mix_weights must hold {terms} positive numbers, one for each term with the observed "
-            f"graph last, found {list(mix_weights)}."
+            f"mix_weights must be 'learnt', None, or {terms} positive numbers, one for each term "
+            f"with the observed graph last, found {given!r}."
         )
-    return weights
+    return tuple(float(w) for w in given)
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a setting is a plain number; True and False are not."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def check_states(x: Tensor, width: int, name: str) -> None:
+    """Raise a ``DataError`` unless x holds rows of the width that the module was built for."""
+    if x.dim() != 2 or x.shape[1] != width:
+        raise DataError(
+            f"x must have shape (N, {name}) with {name} = {width}, found {tuple(x.shape)}."
+        )
 
 
 def _positive(value: int, name: str) -> int:

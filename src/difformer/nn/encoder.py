@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from difformer.diffusion.graph import Pattern, SparseWeights
-from difformer.errors import ConfigError, one_of
-from difformer.nn.conv import AnyDiffusivity, DIFFormerConv
+from difformer.errors import ConfigError
+from difformer.nn.conv import AnyDiffusivity, DIFFormerConv, check_states, is_number
 from difformer.nn.official import (
     OfficialConv,
     load_released,
@@ -99,10 +99,10 @@ class DIFFormer(nn.Module):
         self.config = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         check_sizes(in_channels, hidden_channels, out_channels, num_layers, input_map, output_map)
         for name, rate in (("dropout", dropout), ("input_dropout", input_dropout)):
-            if not 0 <= rate < 1:
-                raise ConfigError(f"{name} must lie in [0, 1), found {rate}.")
-        if norm is not None:
-            one_of(norm, ("layer",), "norm")
+            if not (is_number(rate) and 0 <= rate < 1):
+                raise ConfigError(f"{name} must lie in [0, 1), found {rate!r}.")
+        if norm not in (None, "layer"):
+            raise ConfigError(f"norm must be 'layer' or None, found {norm!r}.")
         self.dropout, self.input_dropout = dropout, input_dropout
         self.input_map = nn.Linear(in_channels, hidden_channels) if input_map else None
         self.output_map = nn.Linear(hidden_channels, out_channels) if output_map else None
@@ -165,6 +165,7 @@ class DIFFormer(nn.Module):
         batch: Tensor | None = None,
     ) -> Tensor:
         """States after the last step, (N, C)."""
+        check_states(x, self.config["in_channels"], "in_channels")
         z = self.embed(x)
         for step in self.steps(z, self.structure(x, edge_index, edge_weight, batch)):
             z = step.after
@@ -226,6 +227,7 @@ class DIFFormer(nn.Module):
             return self._cache.get(  # type: ignore[no-any-return]
                 (edge_index, edge_weight, batch),
                 lambda: official_structure(conv, x, edge_index, edge_weight, batch),
+                like=(x.shape[0], x.dtype, x.device),
             )
         assert isinstance(conv, DIFFormerConv)
         return conv.structure(x, edge_index, edge_weight, batch)

@@ -90,6 +90,12 @@ class OfficialConv(nn.Module):
             return diffused + received
         return torch.lerp(diffused, received, self.graph_weight)
 
+    def mix_shares(self, structure: Structure) -> list[float]:
+        """Weight of diffusion and graph; they are summed where no graph weight is set."""
+        if self.graph_weight is None or len(structure.terms) == 1:
+            return [1.0] * len(structure.terms)
+        return [1 - self.graph_weight, self.graph_weight]
+
     def _diffuse(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         if self.kernel == "simple":
             q, k = q / q.norm(), k / k.norm()
@@ -127,7 +133,7 @@ def official_operator(
     An edge from an instance that receives none is dropped, as its weight would be infinite.
     """
     check_edges(edge_index, edge_weight, num_nodes, num_nodes)
-    source, target = edge_index
+    source, target = edge_index.long()
     count = torch.bincount(target, minlength=num_nodes).float()
     scale = (1 / count[target]).sqrt() * (1 / count[source]).sqrt()
     values = scale.to(dtype) if edge_weight is None else edge_weight.to(dtype) * scale.to(dtype)

@@ -9,14 +9,25 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from difformer.diffusion import DIFFUSIVITIES, Diffusivity, Neighbourhood, Penalty, cauchy, welsch
-from difformer.errors import ConfigError, DifformerError, RunError
+from difformer.diffusion import (
+    DIFFUSIVITIES,
+    QUADRATIC,
+    SIGMOID,
+    SIMPLE,
+    Diffusivity,
+    Neighbourhood,
+    Penalty,
+    cauchy,
+    welsch,
+)
+from difformer.errors import ConfigError, DifformerError, RunError, one_of
 
 if TYPE_CHECKING:
     from difformer.nn.encoder import DIFFormer
 
 FORMAT = 1
 _SCALED = {"welsch": welsch, "cauchy": cauchy}
+_PLAIN = {penalty.name: penalty for penalty in (SIMPLE, SIGMOID, QUADRATIC)}
 
 
 def save_pretrained(model: "DIFFormer", folder: Path) -> None:
@@ -46,8 +57,8 @@ def load_pretrained(kind: type["DIFFormer"], folder: Path) -> "DIFFormer":
         if floats := [t.dtype for t in state.values() if t.is_floating_point()]:
             model.to(floats[0])
         model.load_state_dict(state)
-    except (DifformerError, TypeError, KeyError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except (DifformerError, TypeError, ValueError, LookupError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
         raise RunError(f"{folder} does not hold a model of this version: {reason}") from None
     return model
 
@@ -79,29 +90,34 @@ def describe(diffusivity: Any) -> Any:
     if isinstance(diffusivity, str):
         return diffusivity
     if isinstance(diffusivity, Penalty):
-        if diffusivity.name in _SCALED:
-            return {"penalty": diffusivity.name, "scale": diffusivity.scale}
-        if diffusivity.name in DIFFUSIVITIES:
-            return diffusivity.name
-        raise ConfigError(
-            f"penalty {diffusivity.name!r} was made from a function and cannot be saved; "
-            "use a named diffusivity for models that are to be kept."
-        )
+        return _describe_penalty(diffusivity)
     if isinstance(diffusivity, Neighbourhood):
         return {"neighbourhood": dataclasses.asdict(diffusivity)}
     if isinstance(diffusivity, Diffusivity):
-        if diffusivity.neighbours is not None:
-            return describe(diffusivity.neighbours)
         if diffusivity == DIFFUSIVITIES.get(diffusivity.name):
             return diffusivity.name
-        return {**_as_table(describe(diffusivity.penalty)), "sphere": diffusivity.sphere}
+        rule = diffusivity.neighbours
+        return {
+            **_describe_penalty(diffusivity.penalty),
+            "name": diffusivity.name,
+            "support": diffusivity.support,
+            "sphere": diffusivity.sphere,
+            "neighbours": None if rule is None else dataclasses.asdict(rule),
+        }
     if isinstance(diffusivity, Sequence):
         return [describe(term) for term in diffusivity]
     raise ConfigError(f"diffusivity {diffusivity!r} cannot be saved.")
 
 
-def _as_table(described: Any) -> dict[str, Any]:
-    return {"penalty": described, "scale": None} if isinstance(described, str) else described
+def _describe_penalty(penalty: Penalty) -> dict[str, Any]:
+    if penalty.name in _SCALED and penalty.scale is not None:
+        return {"penalty": penalty.name, "scale": penalty.scale}
+    if penalty == _PLAIN.get(penalty.name):
+        return {"penalty": penalty.name, "scale": None}
+    raise ConfigError(
+        f"penalty {penalty.name!r} was made from a function and cannot be saved; "
+        "use a named diffusivity for models that are to be kept."
+    )
 
 
 def restore(described: Any) -> Any:
@@ -115,9 +131,16 @@ def restore(described: Any) -> Any:
     if "neighbourhood" in described:
         return Neighbourhood(**described["neighbourhood"])
     name, scale = described["penalty"], described["scale"]
-    if name not in DIFFUSIVITIES:
-        raise ConfigError(f"penalty {name!r} is not known.")
-    penalty = DIFFUSIVITIES[name].penalty if scale is None else _SCALED[name](scale)
-    if "sphere" in described:
-        return Diffusivity(penalty.name, penalty, sphere=described["sphere"])
-    return penalty
+    known = _PLAIN if scale is None else _SCALED
+    one_of(name, known, "penalty")
+    penalty = _PLAIN[name] if scale is None else _SCALED[name](scale)
+    if "support" not in described:
+        return penalty
+    rule = described["neighbours"]
+    return Diffusivity(
+        described["name"],
+        penalty,
+        described["support"],
+        described["sphere"],
+        None if rule is None else Neighbourhood(**rule),
+    )

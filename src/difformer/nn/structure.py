@@ -5,6 +5,7 @@ layers and steps. Letters: N instances, L keys, E edges, F features.
 """
 
 import weakref
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from difformer.data import neighbors
 from difformer.diffusion import Diffusivity, Neighbourhood, SparseWeights, local_weights, observed
 from difformer.diffusion.penalty import QUADRATIC
+from difformer.diffusion.segments import segment
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def _weights(
     if term.support == "edges" and edge_index is not None:
         return observed(edge_index, edge_weight, x.shape[0], dtype)
     if term.neighbours is not None and term.neighbours.space == "input":
-        return found_neighbours(x, term.neighbours, batch).to(x.new_zeros(0))
+        return found_neighbours(x, term.neighbours, batch)
     return None
 
 
@@ -86,18 +88,36 @@ def found_neighbours(x: Tensor, rule: Neighbourhood, batch: Tensor | None = None
     """Weights of the ``local`` diffusivity among the rows of x. Exact; O(N^2 F) time."""
     index, squared = neighbour_lists(x, rule, batch)
     weights = local_weights(index, squared, rule, torch.float64)
-    return weights.to(torch.empty(0, dtype=x.dtype, device=x.device))
+    return weights.to(torch.empty(0, dtype=x.dtype, device=x.device, layout=torch.strided))
 
 
 def neighbour_lists(
     x: Tensor, rule: Neighbourhood, batch: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Row numbers and squared distances of the nearest rows, (N, max(k, bandwidth))."""
-    points = view(x, rule)
     wanted = rule.k if rule.weights == "binary" else max(rule.k, rule.bandwidth)
+    if batch is not None and rule.components is not None:
+        return _lists_by_graph(x, rule, batch, wanted)
     graphs = None if batch is None else batch.cpu().numpy()
-    near = neighbors.search(points, wanted, metric=rule.metric, batch=graphs)
+    near = neighbors.search(view(x, rule), wanted, metric=rule.metric, batch=graphs)
     return torch.from_numpy(near.index), torch.from_numpy(near.squared_distance)
+
+
+def _lists_by_graph(
+    x: Tensor, rule: Neighbourhood, batch: Tensor, wanted: int
+) -> tuple[Tensor, Tensor]:
+    """As :func:`neighbour_lists`: each graph has its own mean and principal components."""
+    segment(x.shape[0], x.shape[0], batch)  # refuses a batch that does not fit
+    points = to_numpy(x)
+    index = torch.full((x.shape[0], wanted), neighbors.NONE)
+    squared = torch.full((x.shape[0], wanted), torch.inf, dtype=torch.float64)
+    for graph in batch.unique().tolist():
+        rows = (batch == graph).nonzero().squeeze(1).cpu()
+        found = neighbors.search(_project(points[rows.numpy()], rule), wanted, metric=rule.metric)
+        own = torch.from_numpy(found.index)
+        index[rows] = torch.where(own == neighbors.NONE, own, rows[own])
+        squared[rows] = torch.from_numpy(found.squared_distance)
+    return index, squared
 
 
 def view(x: Tensor, rule: Neighbourhood, of: Tensor | None = None) -> Any:
@@ -105,11 +125,14 @@ def view(x: Tensor, rule: Neighbourhood, of: Tensor | None = None) -> Any:
 
     With ``of`` the components are those of the rows of x, and the rows of ``of`` are projected.
     """
-    points, wanted = to_numpy(x), to_numpy(x if of is None else of)
-    if rule.components is None or rule.components >= x.shape[1]:
+    return _project(to_numpy(x), rule, None if of is None else to_numpy(of))
+
+
+def _project(points: Any, rule: Neighbourhood, of: Any = None) -> Any:
+    wanted = points if of is None else of
+    if rule.components is None or 0 in points.shape:
         return wanted
-    projection = neighbors.pca(points, min(rule.components, *points.shape))
-    return projection.apply(wanted)
+    return neighbors.pca(points, rule.components).apply(wanted)
 
 
 def to_numpy(x: Tensor) -> Any:
@@ -139,23 +162,27 @@ class Cache:
     """Remembers the last result for the very same tensors, unchanged since.
 
     The key is identity and torch's own version counter, so an in-place edit is noticed. Tensors
-    are held weakly: the cache keeps no data alive and never answers for a tensor that is gone.
+    are held weakly: the cache never answers for a tensor that is gone.
     """
 
     def __init__(self) -> None:
         self._keys: tuple[tuple[Any, int], ...] | None = None
+        self._like: Hashable = None
         self._value: Any = None
 
-    def get(self, tensors: tuple[Tensor | None, ...], make: Any) -> Any:
-        """The remembered value, or ``make()``."""
-        if any(t is not None and t.requires_grad for t in tensors):
-            return make()  # the result belongs to this graph of gradients alone
-        if self._keys is None or not self._same(tensors):
-            self._value = make()
+    def get(self, tensors: tuple[Tensor | None, ...], make: Any, like: Hashable = None) -> Any:
+        """The remembered value, or ``make()``; ``like`` is what else the value depends on."""
+        if any(t is not None and (t.requires_grad or t.is_inference()) for t in tensors):
+            return make()  # it belongs to this graph of gradients alone, or has no version
+        if self._keys is not None and like == self._like and self._same(tensors):
+            return self._value
+        value = make()
+        if not torch.is_inference_mode_enabled():  # what is made there cannot serve in training
+            self._value, self._like = value, like
             self._keys = tuple(
                 (None, 0) if t is None else (weakref.ref(t), t._version) for t in tensors
             )
-        return self._value
+        return value
 
     def _same(self, tensors: tuple[Tensor | None, ...]) -> bool:
         assert self._keys is not None

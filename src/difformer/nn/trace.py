@@ -4,6 +4,7 @@ The energy is measured on the states that move, also where a trained model break
 the theorem; those conditions are then named beside the figures.
 """
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,9 @@ from difformer.nn.structure import Structure
 
 if TYPE_CHECKING:
     from difformer.nn.encoder import DIFFormer
+
+
+BLOCK = 2048  # states whose distances are held at a time
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,10 @@ def trace(
             steps.append(StepTrace(step.after, move, size, terms))
     finally:
         model.train(was_training)
-    return Trace(initial, tuple(steps), broken_conditions(model, structure))
+    broken = broken_conditions(model, structure)
+    if not model.config["maps"] and (too_far := _beyond_limit(structure, initial)):
+        broken = (*broken, too_far)
+    return Trace(initial, tuple(steps), broken)
 
 
 def _terms(
@@ -110,7 +117,7 @@ def _terms(
         wide = before.unsqueeze(1)
         segments = segment(len(before), len(before))
         states = States(before, wide, wide, wide, wide, wide, structure, segments)
-        shares = [1.0] * len(structure.terms)
+        shares = conv.mix_shares(structure)
     return tuple(
         _term(index, share, states, moved, conv.step_size or 1.0, y)
         for index, share in enumerate(shares)
@@ -190,27 +197,57 @@ def _own_rate(index: int, states: States) -> Tensor:
     return rate * own.unsqueeze(1)
 
 
+def _beyond_limit(structure: Structure, z: Tensor) -> str | None:
+    """Say so if raw states lie so far apart that a penalty is no longer concave and rising."""
+    for term in structure.terms:
+        if term.sphere or term.support == "self" or math.isinf(term.penalty.limit) or not len(z):
+            continue
+        blocks = z.double().split(BLOCK)
+        largest = max(float(torch.cdist(a, b).max()) for a in blocks for b in blocks) ** 2
+        if largest > term.penalty.limit * (1 + 1e-9):
+            return (
+                f"Squared distances reach {largest:.4g}; penalty {term.penalty.name!r} is concave "
+                f"and rising up to {term.penalty.limit:g}."
+            )
+    return None
+
+
 def broken_conditions(model: "DIFFormer", structure: Structure) -> tuple[str, ...]:
     """Which hypotheses of the descent theorem a model does not meet, one sentence each."""
     if not all(isinstance(conv, DIFFormerConv) for conv in model.convs):
         return ("The official numerics sum diffusion and graph and norm the whole tensor.",)
     found = []
     config = model.config
-    if config["maps"]:
+    measured = [term for term in structure.terms if term.penalty is not QUADRATIC]
+    if config["maps"] and measured:
         found.append("Distances are taken between learnt maps of the states (maps=True).")
     if config["value_map"]:
         found.append("What moves is a learnt map of the states (value_map=True).")
     if config["norm"] is not None:
         found.append("LayerNorm rescales the states after each step (norm='layer').")
-    if any(term.support == "all" and term.sphere for term in structure.terms):
+    if any(term.sphere for term in measured):
         found.append("Distances are taken between unit vectors, not between the states that move.")
+    if any(t.neighbours is not None and t.neighbours.space == "state" for t in structure.terms):
+        found.append("Neighbours are found again at each step: the penalty changes with them.")
+    if not all(weights is None or _mutual(weights) for weights in structure.weights):
+        found.append("The observed graph is not symmetric: i hears j otherwise than j hears i.")
     if len(structure.terms) > 1 and config["mix"] == "convex":
         found.append("Normalised terms are averaged (mix='convex') instead of their rates.")
-    if any(_symmetric(term, config["graph_norm"]) for term in structure.terms):
+    symmetric = any(_symmetric(term, config["graph_norm"]) for term in structure.terms)
+    if symmetric and config["mix"] == "convex":
         found.append("A symmetrically normalised term has rows that do not sum to 1.")
     if config["source"]:
         found.append("A source pulls towards the initial states: the energy has a third part.")
     return tuple(found)
+
+
+def _mutual(weights: SparseWeights) -> bool:
+    """Whether w_ij = w_ji."""
+    pattern = weights.pattern
+    crow, col, order = pattern.transposed
+    if not (torch.equal(crow, pattern.crow) and torch.equal(col, pattern.col)):
+        return False
+    return bool(torch.allclose(weights.values[order], weights.values, rtol=1e-5, atol=0))
 
 
 def _symmetric(term: Diffusivity, graph_norm: str) -> bool:
