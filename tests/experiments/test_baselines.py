@@ -117,12 +117,15 @@ def test_the_observed_graph_and_its_weights_are_used() -> None:
     assert (swapped[1], swapped[3]) == (1, 0)
 
 
-def test_one_direction_of_an_edge_counts_as_both() -> None:
+@pytest.mark.parametrize("weighted", [False, True])
+def test_one_direction_of_an_edge_counts_as_both(weighted: bool) -> None:
     pytest.importorskip("torch_geometric")
     task, _ = digits()
     assert task.edge_index is not None
-    reverse = Task(task.x, task.y, 4, task.edge_index[::-1].copy())
-    np.testing.assert_allclose(run("gcn", task), run("gcn", reverse), atol=1e-4)
+    edges = task.edge_index
+    weight = np.linspace(0.5, 2.0, edges.shape[1]) if weighted else None
+    forth, back = (Task(task.x, task.y, 4, e, weight) for e in (edges, edges[::-1].copy()))
+    np.testing.assert_allclose(run("gcn", forth), run("gcn", back), atol=1e-4)
 
 
 def test_gcn_without_edges_says_so() -> None:
