@@ -106,4 +106,4 @@ def _explain(detail: ErrorDetails, kind: type[BaseModel]) -> str:
 def _closest(key: str, known: Iterable[str]) -> str:
     names = list(known)
     close = difflib.get_close_matches(key, names, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"allowed are {', '.join(sorted(names))}"
+    return f"did you mean {close[0]!r}" if close else f"allowed are {', '.join(sorted(names))}"
