@@ -3,8 +3,8 @@
 Run as ``python kill_worker.py FOLDER STRIDE``. An *event* is a call that changes the disk (fsync,
 rename, replace, mkdir, unlink, write of a line) or a forward pass. The first child is left alone
 and counts its events. Each of the following is killed by SIGKILL at one of them (every STRIDE-th,
-1 for all); then the same call is repeated until it ends, with two more kills on the way for some.
-Prints JSON for the test to judge.
+and the first of each kind); then the same call is repeated until it ends, with two more kills on
+the way for some. Prints JSON for the test to judge.
 """
 
 import json
@@ -116,7 +116,8 @@ def main(root, stride):
     in_child(whole)
     events = json.loads(whole.with_suffix(".events").read_text())
     expected, wrong = outcome(whole), []
-    for fatal in range(1, len(events) + 1, stride):
+    points = {*range(1, len(events) + 1, stride), *(events.index(kind) + 1 for kind in set(events))}
+    for fatal in sorted(points):
         folder = root / f"killed-{fatal}"
         assert not in_child(folder, fatal)
         if fatal % 3 == 0:  # killed three times
@@ -127,7 +128,8 @@ def main(root, stride):
         if outcome(folder) != expected:
             wrong.append([fatal, events[fatal - 1]])
         shutil.rmtree(folder)
-    print(json.dumps({"events": events, "wrong": wrong, "metrics": expected["metrics"]}))
+    hit = sorted({events[fatal - 1] for fatal in points})
+    print(json.dumps({"hit": hit, "wrong": wrong, "metrics": expected["metrics"]}))
 
 
 if __name__ == "__main__":
