@@ -165,7 +165,6 @@ class DIFFormer(nn.Module):
         batch: Tensor | None = None,
     ) -> Tensor:
         """States after the last step, (N, C)."""
-        check_states(x, self.config["in_channels"], "in_channels")
         z = self.embed(x)
         for step in self.steps(z, self.structure(x, edge_index, edge_weight, batch)):
             z = step.after
@@ -182,6 +181,7 @@ class DIFFormer(nn.Module):
 
     def embed(self, x: Tensor) -> Tensor:
         """Initial states from features, (N, C)."""
+        check_states(x, self.config["in_channels"], "in_channels")
         if self.input_map is None:
             z = x.to_dense() if x.layout == torch.sparse_csr else x
             return self.settle(z, 0)
