@@ -1,0 +1,136 @@
+"""What stands behind an estimator: a way to fit an encoder and to answer for new rows.
+
+An engine sees tensors and class numbers only; labels, names and tables belong to the estimator.
+Adding one means one class here or beside, and one entry in ``ENGINES``.
+
+Letters: N fitted instances, F features, C classes, O new rows.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from difformer.nn.trace import Trace
+from difformer.runs import RunDirectory
+from difformer.runs.records import Record
+from difformer.training.config import TrainingConfig
+from difformer.training.progress import Report
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """Everything that an engine is given to fit on.
+
+    Attributes:
+        x: Features (N, F), dense or CSR.
+        y: Class numbers of the rows to learn from, -1 elsewhere, (N,).
+        classes: C.
+        edge_index: (2, E) or None.
+        edge_weight: (E,) or None.
+        validation: Rows that choose the best epoch, (N,) bool, and their classes; or None.
+        seed: Of the initial weights and of training.
+        run: Where to keep checkpoints and metrics, or None.
+        progress: Called after each epoch.
+    """
+
+    x: Any
+    y: Tensor
+    classes: int
+    edge_index: Tensor | None = None
+    edge_weight: Tensor | None = None
+    validation: tuple[Tensor, Tensor] | None = None
+    seed: int = 0
+    run: RunDirectory | None = None
+    progress: Report | None = None
+
+
+class Engine(Protocol):
+    """A fitted encoder with its context."""
+
+    name: ClassVar[str]
+    history: list[Record]
+
+    @classmethod
+    def fit(cls, given: Fitting, options: Mapping[str, Any], config: TrainingConfig) -> "Engine":
+        """Fit. ``options`` are those of the encoder, ``config`` those of training."""
+        ...
+
+    def probabilities(self) -> Tensor:
+        """Class probabilities of the fitted rows, (N, C)."""
+        ...
+
+    def embedding(self) -> Tensor:
+        """Last states of the fitted rows, (N, width)."""
+        ...
+
+    def predict(
+        self, x: Any, edge_index: Tensor | None = None, edge_weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Class probabilities (O, C) and last states (O, width) of new rows."""
+        ...
+
+    def trace(self, y: Tensor | None = None) -> Trace:
+        """Energy parts of each step on the fitted rows; y for the contrast."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What JSON can hold: enough, with :meth:`tensors`, to restore the engine."""
+        ...
+
+    def tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Weights of the model, and its context."""
+        ...
+
+    @classmethod
+    def restore(
+        cls, described: Mapping[str, Any], weights: dict[str, Tensor], context: dict[str, Tensor]
+    ) -> "Engine":
+        """The reverse of :meth:`describe` and :meth:`tensors`."""
+        ...
+
+
+def seeded_build(seed: int, build: Any) -> Any:
+    """Call ``build`` with torch's generator at ``seed``; the caller's stream is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
+
+
+def pack(prefix: str, x: Tensor) -> dict[str, Tensor]:
+    """A dense or CSR tensor as dense ones, for a file."""
+    if x.layout != torch.sparse_csr:
+        return {f"{prefix}.dense": x}
+    return {
+        f"{prefix}.crow": x.crow_indices(),
+        f"{prefix}.col": x.col_indices(),
+        f"{prefix}.values": x.values(),
+        f"{prefix}.shape": torch.tensor(x.shape),
+    }
+
+
+def unpack(prefix: str, saved: Mapping[str, Tensor]) -> Tensor:
+    """The reverse of :func:`pack`."""
+    if f"{prefix}.dense" in saved:
+        return saved[f"{prefix}.dense"]
+    crow, col, values = (saved[f"{prefix}.{part}"] for part in ("crow", "col", "values"))
+    size = saved[f"{prefix}.shape"].tolist()
+    return torch.sparse_csr_tensor(crow, col, values, size=size, check_invariants=False)
+
+
+def pack_edges(edge_index: Tensor | None, edge_weight: Tensor | None) -> dict[str, Tensor]:
+    """Edges for a file; nothing where there are none."""
+    named = {"edge_index": edge_index, "edge_weight": edge_weight}
+    return {name: tensor for name, tensor in named.items() if tensor is not None}
+
+
+__all__ = [
+    "Engine",
+    "Fitting",
+    "pack",
+    "pack_edges",
+    "seeded_build",
+    "unpack",
+]

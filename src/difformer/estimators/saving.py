@@ -1,0 +1,96 @@
+"""A fitted estimator as files: weights and context as safetensors, the rest as JSON."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from difformer.errors import DifformerError, RunError
+from difformer.nn.pretrained import describe
+from difformer.runs import RunDirectory, atomic
+from difformer.runs.tensors import load_tensors, save_tensors
+
+if TYPE_CHECKING:
+    from difformer.estimators.classifier import DIFFormerClassifier
+
+FORMAT = 1
+ESTIMATOR = "estimator.json"
+CONTEXT = "context.safetensors"
+
+
+def save_fitted(model: "DIFFormerClassifier", folder: Path) -> None:
+    """Make a finished run directory of a fitted estimator."""
+    run = RunDirectory.create(folder, {"estimator": type(model).__name__})
+    write_fitted(model, run)
+    run.finish({"epochs": model.n_iter_})
+
+
+def write_fitted(model: "DIFFormerClassifier", run: RunDirectory) -> None:
+    """Add the files of a fitted estimator to a run that is not finished yet."""
+    weights, context = model.engine_.tensors()
+    run.write_model(weights)
+    save_tensors(run.path / CONTEXT, context)
+    parameters = model.get_params(deep=False)
+    kinds = model.classes_.dtype.kind
+    run.write_json(
+        ESTIMATOR,
+        {
+            "format": FORMAT,
+            "parameters": {**parameters, "diffusivity": _described(parameters["diffusivity"])},
+            "classes": model.classes_.tolist(),
+            "classes_are": "numbers" if kinds in "iub" else "texts",
+            "n_features_in": model.n_features_in_,
+            "n_iter": model.n_iter_,
+            "engine": model.engine_.describe(),
+        },
+    )
+
+
+def _described(diffusivity: Any) -> Any:
+    return None if diffusivity is None else describe(diffusivity)
+
+
+def load_fitted(kind: "type[DIFFormerClassifier]", folder: Path) -> "DIFFormerClassifier":
+    """Restore a fitted estimator from a run directory.
+
+    Raises:
+        RunError: If a file is missing, damaged, or not of this version.
+    """
+    run = RunDirectory.open(folder)
+    if not run.is_finished:
+        raise RunError(f"{folder} holds an unfinished run; finish it with the same command first.")
+    run.verify()
+    saved = atomic.read_json(folder / ESTIMATOR)
+    if saved.get("format") != FORMAT:
+        raise RunError(f"{folder / ESTIMATOR} must be of format {FORMAT}.")
+    try:
+        return _restored(kind, saved, run)
+    except DifformerError:
+        raise
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RunError(f"{folder} does not hold a model of this version: {reason}") from None
+
+
+def _restored(
+    kind: "type[DIFFormerClassifier]", saved: dict[str, Any], run: RunDirectory
+) -> "DIFFormerClassifier":
+    from difformer.estimators.classifier import ENGINES
+    from difformer.nn.pretrained import restore
+
+    parameters = dict(saved["parameters"])
+    if parameters["diffusivity"] is not None:
+        parameters["diffusivity"] = restore(parameters["diffusivity"])
+    model = kind(**parameters)
+    dtype = np.int64 if saved["classes_are"] == "numbers" else np.str_
+    model.classes_ = np.array(saved["classes"], dtype=dtype)
+    model.n_features_in_ = int(saved["n_features_in"])
+    engine = ENGINES[model.encoder]
+    context = load_tensors(run.path / CONTEXT)
+    model.engine_ = engine.restore(saved["engine"], run.read_model(), context)
+    model.engine_.history = run.read_metrics() if run.metrics.is_file() else []
+    y = context.get("y")
+    encoded = np.full(len(model.engine_.probabilities()), -1) if y is None else y.numpy()
+    model._set_results(encoded)
+    model.n_iter_ = int(saved["n_iter"])
+    return model

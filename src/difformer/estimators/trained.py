@@ -1,0 +1,115 @@
+"""The end-to-end engine: a DIFFormer whose maps are trained through the diffusion."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from difformer.data.instances import Features
+from difformer.errors import DataError
+from difformer.estimators.engine import Fitting, pack, pack_edges, seeded_build, unpack
+from difformer.nn import DIFFormer, FrozenContext
+from difformer.nn.pretrained import describe, restore
+from difformer.nn.structure import to_tensor
+from difformer.nn.trace import Trace
+from difformer.runs.records import Record
+from difformer.training.config import TrainingConfig
+from difformer.training.trainer import train
+
+
+class TrainedEngine:
+    """A trained encoder and the rows it was fitted on, as frozen context for new ones."""
+
+    name: ClassVar[str] = "trained"
+
+    def __init__(self, context: FrozenContext, history: list[Record]) -> None:
+        self.context, self.history = context, history
+
+    @property
+    def model(self) -> DIFFormer:
+        """The encoder."""
+        return self.context.model
+
+    @classmethod
+    def fit(
+        cls, given: Fitting, options: Mapping[str, Any], config: TrainingConfig
+    ) -> "TrainedEngine":
+        """Train all maps on the labelled rows, with every row in the diffusion."""
+        x = _features(given.x)
+        model = seeded_build(
+            given.seed, lambda: DIFFormer(x.shape[1], out_channels=given.classes, **options)
+        )
+        mask, y = given.y >= 0, given.y
+        val_mask = None
+        if given.validation is not None:
+            val_mask, classes = given.validation
+            y = torch.where(val_mask, classes, y)
+        result = train(
+            model,
+            lambda: model(x, given.edge_index, given.edge_weight),
+            y,
+            mask,
+            config,
+            val_mask,
+            run=given.run,
+            progress=given.progress,
+        )
+        context = FrozenContext(model, x, given.edge_index, given.edge_weight)
+        return cls(context, result.history)
+
+    @torch.no_grad()
+    def probabilities(self) -> Tensor:
+        """Class probabilities of the fitted rows, (N, C)."""
+        return self.model.readout(self.embedding()).softmax(-1)
+
+    @torch.no_grad()
+    def embedding(self) -> Tensor:
+        """Last states, (N, hidden)."""
+        context = self.context
+        return self.model.encode(context.x, context.edge_index, context.edge_weight)
+
+    def predict(
+        self, x: Any, edge_index: Tensor | None = None, edge_weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Answers for new rows, towards the frozen context; see ``Engine``."""
+        rows, width = _features(x), self.context.x.shape[1]
+        if rows.shape[1] != width:
+            raise DataError(f"X must have {width} features as in fit, found {rows.shape[1]}.")
+        states = self.context.encode(rows, edge_index, edge_weight)
+        with torch.no_grad():
+            return self.model.readout(states).softmax(-1), states
+
+    def trace(self, y: Tensor | None = None) -> Trace:
+        """Energy parts of each layer."""
+        context = self.context
+        return self.model.trace(context.x, context.edge_index, context.edge_weight, y=y)
+
+    def describe(self) -> dict[str, Any]:
+        """The encoder's own configuration."""
+        config = {**self.model.config, "diffusivity": describe(self.model.config["diffusivity"])}
+        return {"model": config}
+
+    def tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Weights of the encoder; features and edges of the fitted rows."""
+        context = self.context
+        edges = pack_edges(context.edge_index, context.edge_weight)
+        return self.model.state_dict(), {**pack("x", context.x), **edges}
+
+    @classmethod
+    def restore(
+        cls, described: Mapping[str, Any], weights: dict[str, Tensor], context: dict[str, Tensor]
+    ) -> "TrainedEngine":
+        """The reverse of :meth:`describe` and :meth:`tensors`."""
+        config = dict(described["model"])
+        model = DIFFormer(**{**config, "diffusivity": restore(config["diffusivity"])})
+        model.load_state_dict(weights)
+        model.eval()
+        edges = context.get("edge_index"), context.get("edge_weight")
+        return cls(FrozenContext(model, unpack("x", context), *edges), [])
+
+
+def _features(x: Features) -> Tensor:
+    """Features as they are, float32; CSR stays CSR."""
+    return to_tensor(x.tocsr() if sparse.issparse(x) else x)

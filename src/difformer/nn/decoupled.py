@@ -1,0 +1,156 @@
+r"""Decoupled diffusion: states diffuse first, a small readout learns from them, labels diffuse.
+
+Nothing is back-propagated through the diffusion and no map is learnt inside it, so the theorem
+holds for what it does. Three stages on fixed operators S (symmetric) and P (row) normalised:
+
+    states   Z <- (1 - beta) S Z + beta X       lowers |Z - X|^2 + (1 - beta)/beta tr Z'(I - S)Z
+    readout  an ensemble: one linear map, and MLPs softmax(V LN(relu(W z))), labelled rows only
+    labels   Q <- (1 - gamma) P Q + gamma Q_0   Q_0: the labels where known, else the readout's
+
+This is what works with few labels (docs/decisions.md): the fixed operators come from neighbours in
+input space and in centred principal components, and from the observed graph where there is one.
+
+Letters: N instances, F features, M members of the ensemble, C classes.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from difformer.diffusion import Neighbourhood
+from difformer.nn.conv import DIFFormerConv
+from difformer.nn.encoder import DIFFormer
+from difformer.nn.structure import Structure
+
+ROW_NORM = 4.0  # length of every row that the readout sees
+
+IN_INPUT_SPACE = Neighbourhood(weights="self-tuned", self_loops=False, norm="sym")
+IN_COMPONENTS = Neighbourhood(weights="self-tuned", self_loops=False, norm="sym", components=50)
+
+
+class DecoupledDIFFormer(nn.Module):
+    """Diffusion of states, an ensemble readout, diffusion of class probabilities.
+
+    Args:
+        in_channels: Features F.
+        out_channels: Classes C.
+        diffusivity: The fixed terms; each must be a neighbourhood in input space or ``graph``.
+        mix_weights: As for :class:`DIFFormer`, the observed graph last. None: half the weight on
+            the observed graph where there is one, the rest shared.
+        steps: Diffusion steps of the states, at least 1.
+        source: beta, the pull of the states towards the features.
+        readout_channels: Width of the MLPs.
+        members: Number of MLPs beside the linear map.
+        label_steps: Diffusion steps of the class probabilities; 0 leaves them out.
+        label_source: gamma.
+
+    Example:
+        >>> model = DecoupledDIFFormer(4, 2, steps=3)
+        >>> states = model.states(torch.randn(30, 4))
+        >>> model(states).shape
+        torch.Size([4, 30, 2])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        diffusivity: Sequence[Neighbourhood | str] = (IN_INPUT_SPACE, IN_COMPONENTS),
+        mix_weights: Sequence[float] | None = None,
+        steps: int = 40,
+        source: float = 0.02,
+        readout_channels: int = 64,
+        members: int = 3,
+        label_steps: int = 20,
+        label_source: float = 0.1,
+    ) -> None:
+        super().__init__()
+        terms = tuple(diffusivity)
+        local = len(terms) - terms.count("graph")
+        if mix_weights is None:
+            mix_weights = (1.0,) * local + (float(max(local, 1)),)
+        self.encoder = DIFFormer(
+            in_channels,
+            in_channels,
+            in_channels,
+            num_layers=steps,
+            diffusivity=terms,
+            step_size=1.0,
+            graph_norm="sym",
+            mix_weights=mix_weights,
+            source=source,
+            maps=False,
+            norm=None,
+            dropout=0.0,
+            input_map=False,
+            output_map=False,
+        )
+        self.label_steps, self.label_source = label_steps, label_source
+        self.members = nn.ModuleList([nn.Linear(in_channels, out_channels)])
+        for _ in range(members):
+            self.members.append(
+                nn.Sequential(
+                    nn.Linear(in_channels, readout_channels),
+                    nn.ReLU(),
+                    nn.LayerNorm(readout_channels),
+                    nn.Linear(readout_channels, out_channels),
+                )
+            )
+
+    @torch.no_grad()
+    def states(
+        self, x: Tensor, edge_index: Tensor | None = None, edge_weight: Tensor | None = None
+    ) -> Tensor:
+        """Diffused features, every row of norm 4, (N, F). Nothing is learnt here."""
+        return scaled_rows(self.encoder.encode(x, edge_index, edge_weight))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Logits of every member, (M, N, C)."""
+        return torch.stack([member(states) for member in self.members])
+
+    @torch.no_grad()
+    def start(self, states: Tensor, y: Tensor) -> Tensor:
+        """Q_0: one-hot where y >= 0, else the ensemble's mean probabilities, (N, C)."""
+        probabilities = self(states).softmax(-1).mean(0)
+        known = y >= 0
+        one_hot = torch.zeros_like(probabilities)
+        one_hot[known, y[known]] = 1
+        return torch.where(known.unsqueeze(1), one_hot, probabilities)
+
+    @torch.no_grad()
+    def label_step(
+        self, q: Tensor, start: Tensor, structure: Structure, context: Tensor | None = None
+    ) -> Tensor:
+        """One step of the class probabilities; towards a context's, if given."""
+        total = torch.zeros_like(start)
+        for weights, share in zip(structure.weights, self._shares(structure), strict=True):
+            assert weights is not None
+            operator = weights.normalised("row")
+            total += share * operator.matmul(q if context is None else torch.cat([context, q]))
+        return (1 - self.label_source) * total + self.label_source * start
+
+    def _shares(self, structure: Structure) -> list[float]:
+        layer = self.encoder.layers[0]
+        assert isinstance(layer, DIFFormerConv)
+        return [float(share) for share in layer.mix_shares(structure)]
+
+    @torch.no_grad()
+    def diffuse_labels(self, start: Tensor, structure: Structure) -> Tensor:
+        """Class probabilities after all label steps, (N, C); rows sum to 1."""
+        q = start
+        for _ in range(self.label_steps):
+            q = self.label_step(q, start, structure)
+        return _as_probabilities(q)
+
+
+def _as_probabilities(q: Tensor) -> Tensor:
+    """Rows that sum to 1, up to what an instance without any neighbour has lost."""
+    return q / q.sum(1, keepdim=True).clamp_min(torch.finfo(q.dtype).tiny)
+
+
+def scaled_rows(z: Tensor) -> Tensor:
+    """Rows of norm 4; zero rows stay zero."""
+    return ROW_NORM * normalize(z, dim=1)
