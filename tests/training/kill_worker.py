@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 import torch
@@ -77,6 +78,8 @@ def in_child(folder, fatal=None):
             if fatal is None:
                 folder.with_suffix(".events").write_text(json.dumps(names))
             code = 0
+        except Exception:
+            traceback.print_exc()
         finally:
             os._exit(code)
     _, status = os.waitpid(pid, 0)
@@ -120,11 +123,9 @@ def main(root, stride):
     for fatal in sorted(points):
         folder = root / f"killed-{fatal}"
         assert not in_child(folder, fatal)
-        if fatal % 3 == 0:  # killed three times
-            in_child(folder, 9)
-            in_child(folder, 23)
-        if not (folder / "manifest.json").exists():
-            in_child(folder)
+        for again in (9, 23, None) if fatal % 3 == 0 else (None,):
+            if not (folder / "manifest.json").exists():  # the run is not finished
+                in_child(folder, again)
         if outcome(folder) != expected:
             wrong.append([fatal, events[fatal - 1]])
         shutil.rmtree(folder)

@@ -3,6 +3,7 @@
 import copy
 import functools
 import json
+import shutil
 
 import pytest
 import torch
@@ -216,6 +217,16 @@ def test_a_damaged_checkpoint_sends_us_to_the_older_one(tmp_path):
     assert same_weights(resumed, whole)
     assert [record["epoch"] for record in run.read_metrics()] == list(range(1, 13))
     assert sorted(p.name for p in run.checkpoints.iterdir())[-1] == "epoch-000012"
+
+
+def test_resuming_removes_what_a_cut_off_saving_would_have_removed(tmp_path):
+    config = TrainingConfig(epochs=12, checkpoint_every=4, monitor="val_loss")
+    run = make_run(tmp_path / "run", config)
+    fit(config, run=run, val_mask=None)
+    shutil.copytree(run.checkpoints / "epoch-000008", run.checkpoints / "epoch-000004")
+    fit(config, run=run, val_mask=None)
+    names = sorted(path.name for path in run.checkpoints.iterdir())
+    assert names == ["epoch-000008", "epoch-000012"]
 
 
 def test_metrics_and_checkpoints_of_a_run(tmp_path):

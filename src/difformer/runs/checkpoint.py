@@ -71,7 +71,7 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, keep: int = 2) -
     target = Path(folder) / _name(checkpoint.epoch)
     with atomic_folder(target, replace=True) as draft:
         _fill(draft, checkpoint)
-    _prune(Path(folder), checkpoint, keep)
+    prune_checkpoints(folder, checkpoint.best_epoch, keep)
     return target
 
 
@@ -134,6 +134,13 @@ def discard_checkpoints(folder: str | Path, after: int) -> None:
             remove(path)
 
 
+def prune_checkpoints(folder: str | Path, best_epoch: int | None, keep: int = 2) -> None:
+    """Remove all checkpoints but the latest ``keep`` and that of ``best_epoch``."""
+    for path in list_checkpoints(folder)[: -max(keep, 1)]:
+        if _epoch(path) != best_epoch:
+            remove(path)
+
+
 def _fill(draft: Path, checkpoint: Checkpoint) -> None:
     tensors, scalars = flatten_optimizer(checkpoint.optimizer)
     save_tensors(draft / "model.safetensors", checkpoint.model)
@@ -169,12 +176,6 @@ def _assemble(folder: Path, state: dict[str, object]) -> Checkpoint:
         misses=_integer(state["misses"]),
         origin=_mapping(state["origin"]),
     )
-
-
-def _prune(folder: Path, newest: Checkpoint, keep: int) -> None:
-    for path in list_checkpoints(folder)[: -max(keep, 1)]:
-        if _epoch(path) != newest.best_epoch:
-            remove(path)
 
 
 def _name(epoch: int) -> str:

@@ -13,6 +13,7 @@ from difformer.runs.checkpoint import (
     Checkpoint,
     discard_checkpoints,
     latest_checkpoint,
+    prune_checkpoints,
     save_checkpoint,
 )
 from difformer.runs.records import Record, sync_records, truncate_records
@@ -85,6 +86,7 @@ class TrainingState:
         _check_same(checkpoint.origin, origin, run)
         self.history = truncate_records(run.metrics, checkpoint.epoch)
         discard_checkpoints(run.checkpoints, after=checkpoint.epoch)
+        prune_checkpoints(run.checkpoints, checkpoint.best_epoch)  # saving may have been cut off
         self._restore(checkpoint, run)
 
     def _restore(self, checkpoint: Checkpoint, run: RunDirectory) -> None:
