@@ -30,7 +30,7 @@ ENGINES: dict[str, type[Engine]] = {
 # Settings that were fixed before any comparison; docs/decisions.md says how they were found.
 DEFAULT_TRAINING: dict[str, dict[str, Any]] = {
     "decoupled": {"epochs": 100, "learning_rate": 0.01, "weight_decay": 5e-4, "eval_every": 10},
-    "trained": {"epochs": 100, "learning_rate": 0.01, "weight_decay": 5e-4, "eval_every": 10},
+    "trained": {"epochs": 200, "learning_rate": 0.01, "weight_decay": 5e-4, "eval_every": 10},
 }
 DEFAULT_OPTIONS: dict[str, dict[str, Any]] = {
     "decoupled": {},

@@ -1,0 +1,5 @@
+"""``python -m difformer``."""
+
+from difformer.cli.main import main
+
+main()

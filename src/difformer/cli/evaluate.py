@@ -1,0 +1,27 @@
+"""``difformer evaluate``: how good a run is, on rows whose labels it has not seen."""
+
+from pathlib import Path
+
+import typer
+
+
+def evaluate(
+    run: Path = typer.Argument(help="Folder that 'difformer fit' wrote."),
+    data: Path | None = typer.Argument(None, help="Labelled table. Default: the held-out rows."),
+    edges: Path | None = typer.Option(None, help="Edges between fitted and new rows."),
+    directed: bool = typer.Option(False, help="Edges point from source to target only."),
+) -> None:
+    """Print metrics of a run on its held-out rows, or on a labelled table."""
+    from difformer.cli.evaluation import describe, judge
+    from difformer.cli.saved import open_run, read_evaluation, score_new_rows
+    from difformer.cli.screen import say
+
+    saved = open_run(run)
+    if data is None:
+        say(describe(read_evaluation(saved)))
+        return
+    scored = score_new_rows(saved, data, edges, directed, labelled=True)
+    known = scored.labels >= 0
+    how = f"{int(known.sum())} labelled rows of {data}, scored as new rows."
+    result = judge(how, scored.labels[known], scored.probabilities[known], saved.model.classes_)
+    say([*scored.notes, *describe(result)])

@@ -1,0 +1,57 @@
+"""Judging predictions on rows whose labels were not seen."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from difformer.errors import DataError
+from difformer.training.metrics import classification_metrics, confusion_matrix
+
+
+def judge(
+    how: str, truth: NDArray[np.int64], probabilities: NDArray[np.float64], classes: Any
+) -> dict[str, Any]:
+    """Metrics and the confusion matrix, as JSON can hold them.
+
+    Args:
+        how: Which rows these are, in words.
+        truth: Class numbers, (n,).
+        probabilities: (n, C).
+        classes: Names, (C,).
+
+    Raises:
+        DataError: If there is no row to judge.
+    """
+    if len(truth) == 0:
+        raise DataError(f"There is no labelled row to judge on: {how}")
+    confusion = confusion_matrix(truth, probabilities.argmax(axis=1), len(classes))
+    return {
+        "how": how,
+        "count": len(truth),
+        "metrics": classification_metrics(truth, probabilities),
+        "classes": [str(name) for name in classes],
+        "confusion": np.asarray(confusion).tolist(),
+    }
+
+
+NAMES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "log_loss": "log loss",
+    "roc_auc": "ROC AUC",
+    "expected_calibration_error": "expected calibration error",
+}
+AS_PERCENT = ("accuracy", "balanced_accuracy", "macro_f1")
+
+
+def describe(result: dict[str, Any]) -> list[str]:
+    """The metrics in lines for a person."""
+    lines = [f"Judged on {result['how']}"]
+    for key, value in result["metrics"].items():
+        if value is None:
+            continue
+        shown = f"{100 * value:.1f} %" if key in AS_PERCENT else f"{value:.3f}"
+        lines.append(f"  {NAMES.get(key, key):27s} {shown}")
+    return lines

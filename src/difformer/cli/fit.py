@@ -1,0 +1,62 @@
+"""``difformer fit``: from a table, a few labels and perhaps a graph to predictions."""
+
+from pathlib import Path
+
+import typer
+
+
+def fit(
+    data: str = typer.Argument(help="A CSV or Parquet file, or the name of a data set."),
+    edges: Path | None = typer.Option(
+        None, help="Edge list: columns source, target and perhaps weight; or the first two."
+    ),
+    target: str | None = typer.Option(
+        None, help="Column of the labels; an empty cell is unlabelled."
+    ),
+    id_column: str | None = typer.Option(
+        None, "--id", help="Column that names the rows. Default: 'id', else the row number."
+    ),
+    categorical: list[str] = typer.Option([], help="Column to read as categories; repeatable."),
+    directed: bool = typer.Option(False, help="Edges point from source to target only."),
+    encoder: str = typer.Option("decoupled", help="decoupled (best with few labels) or trained."),
+    diffusivity: list[str] = typer.Option(
+        [], help="simple, sigmoid, local, ...; repeat for a mix. Default: the encoder's own."
+    ),
+    config: Path | None = typer.Option(None, help="TOML file with training settings."),
+    settings: list[str] = typer.Option(
+        [], "--set", help="Training setting as key=value, such as epochs=50; repeatable."
+    ),
+    labels_per_class: int | None = typer.Option(
+        None, help="Show only so many labels a class and judge on the others."
+    ),
+    split_seed: int = typer.Option(0, help="Seed of the draw of labels or held-out rows."),
+    seed: int = typer.Option(0, help="Seed of initial weights and training."),
+    compare: bool = typer.Option(False, help="Print a table beside the classics."),
+    out: Path | None = typer.Option(
+        None, help="Folder of the run. Default: runs/NAME, numbered if it exists."
+    ),
+    overwrite: bool = typer.Option(False, help="Replace a run that is already there."),
+) -> None:
+    """Fit DIFFormer on a table and predict a label for every row."""
+    from difformer.cli.workflow import Request, fit_and_report
+
+    fit_and_report(
+        Request(
+            data=data,
+            edges=edges,
+            target=target,
+            id_column=id_column,
+            categorical=tuple(categorical),
+            directed=directed,
+            encoder=encoder,
+            diffusivity=tuple(diffusivity),
+            config=config,
+            settings=tuple(settings),
+            labels_per_class=labels_per_class,
+            split_seed=split_seed,
+            seed=seed,
+            compare=compare,
+            out=out,
+            overwrite=overwrite,
+        )
+    )

@@ -1,0 +1,27 @@
+"""``difformer predict``: score new rows with a finished run."""
+
+from pathlib import Path
+
+import typer
+
+
+def predict(
+    run: Path = typer.Argument(help="Folder that 'difformer fit' wrote."),
+    data: Path = typer.Argument(help="CSV or Parquet file of new rows, with the same columns."),
+    out: Path = typer.Option(..., help="File to write: .csv or .parquet."),
+    edges: Path | None = typer.Option(None, help="Edges between fitted and new rows."),
+    directed: bool = typer.Option(False, help="Edges point from source to target only."),
+    overwrite: bool = typer.Option(False, help="Replace the file if it exists."),
+) -> None:
+    """Predict labels and probabilities for new rows; each depends on the fitted rows alone."""
+    from difformer.cli.saved import open_run, score_new_rows
+    from difformer.cli.screen import say
+    from difformer.cli.tables import check_table_path, write_predictions
+    from difformer.runs.atomic import check_output
+
+    check_output(out)
+    check_table_path(out, overwrite)
+    saved = open_run(run)
+    scored = score_new_rows(saved, data, edges, directed)
+    write_predictions(out, scored.ids, saved.model.classes_, scored.probabilities)
+    say([*scored.notes, f"{len(scored.ids)} rows scored: {out}"])
