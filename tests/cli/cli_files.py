@@ -52,8 +52,8 @@ def make_tables(folder, count=90, new=12, seed=0):
         rows.append([f"item-{i}", size, weight, " ".join(words), country, label])
     same = {kind: [i for i in range(count) if kinds[i] == kind] for kind in KINDS}
     for i in range(count):
-        for j in rng.choice(same[kinds[i]], 2):
-            edges.append([f"item-{i}", f"item-{j}", f"{rng.uniform(0.5, 1):.2f}"])
+        others = rng.choice(same[kinds[i]], 2)
+        edges += [[f"item-{i}", f"item-{j}", f"{rng.uniform(0.5, 1):.2f}"] for j in others]
     edges = [list(e) for e in {frozenset(e[:2]): e for e in edges if e[0] != e[1]}.values()]
     new_edges = [
         [f"item-{i}", f"item-{rng.choice(same[kinds[i]])}", "1.0"]

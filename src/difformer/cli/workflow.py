@@ -149,13 +149,15 @@ def build(request: Request) -> DIFFormerClassifier:
     defaults = [f"{key}={value}" for key, value in DEFAULT_TRAINING[request.encoder].items()]
     settings = load_config(request.config, (*_unless_in(request, defaults), *request.settings))
     training = {**_changed(settings), "seed": request.seed}
-    return DIFFormerClassifier(
+    model = DIFFormerClassifier(
         encoder=request.encoder,
         diffusivity=request.diffusivity or None,
         training=training,
         random_state=request.seed,
         verbose=True,
     )
+    model.check_parameters()
+    return model
 
 
 def _unless_in(request: Request, defaults: list[str]) -> list[str]:

@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
+from difformer.diffusion.penalty import resolve_all
 from difformer.errors import ConfigError, DataError, one_of
 from difformer.estimators.decoupled import DecoupledEngine
 from difformer.estimators.engine import Engine, Fitting
@@ -138,10 +139,11 @@ class DIFFormerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ConfigError
             If a parameter is not allowed.
         """
+        self.check_parameters()
         features = _features(X)
         self.classes_, encoded = encode_labels(y, features.shape[0])
         self.n_features_in_ = features.shape[1]
-        engine = ENGINES[one_of(self.encoder, ENGINES, "encoder")]
+        engine = ENGINES[self.encoder]
         config = self._training_config()
         with progress_bar(config.epochs, "Training") as bar:
             given = Fitting(
@@ -157,6 +159,24 @@ class DIFFormerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.engine_: Engine = engine.fit(given, self._engine_options(), config)
         self._set_results(encoded)
         return self
+
+    def check_parameters(self) -> None:
+        """Check what can be checked without data; ``fit`` does so first.
+
+        Raises
+        ------
+        ConfigError
+            On an unknown encoder, diffusivity or setting, or a pair that does not fit together.
+        """
+        one_of(self.encoder, ENGINES, "encoder")
+        self._training_config()
+        terms = resolve_all(self.diffusivity) if self.diffusivity is not None else ()
+        for term in terms:
+            if self.encoder == "decoupled" and not (term.fixed and term.support != "self"):
+                raise ConfigError(
+                    f"encoder 'decoupled' needs fixed rates on few pairs ('local' or 'graph'), "
+                    f"found diffusivity {term.name!r}; use encoder 'trained' for it."
+                )
 
     def predict_proba(
         self, X: Any, edge_index: Any = None, edge_weight: Any = None

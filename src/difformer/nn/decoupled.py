@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from difformer.diffusion import Neighbourhood
+from difformer.diffusion import Diffusivity, Neighbourhood
+from difformer.diffusion.penalty import resolve_all
 from difformer.nn.conv import DIFFormerConv
 from difformer.nn.encoder import DIFFormer
 from difformer.nn.structure import Structure
@@ -37,8 +38,8 @@ class DecoupledDIFFormer(nn.Module):
         in_channels: Features F.
         out_channels: Classes C.
         diffusivity: The fixed terms; each must be a neighbourhood in input space or ``graph``.
-        mix_weights: As for :class:`DIFFormer`, the observed graph last. None: half the weight on
-            the observed graph where there is one, the rest shared.
+        mix_weights: As for :class:`DIFFormer`, the observed graph last. None: three quarters on the
+            observed graph where there is one, the rest shared.
         steps: Diffusion steps of the states, at least 1.
         source: beta, the pull of the states towards the features.
         readout_channels: Width of the MLPs.
@@ -68,10 +69,9 @@ class DecoupledDIFFormer(nn.Module):
         label_source: float = 0.1,
     ) -> None:
         super().__init__()
-        terms = tuple(diffusivity)
-        local = len(terms) - terms.count("graph")
+        terms = resolve_all(diffusivity)
         if mix_weights is None:
-            mix_weights = (1.0,) * local + (float(max(local, 1)),)
+            mix_weights = default_mix(terms)
         self.encoder = DIFFormer(
             in_channels,
             in_channels,
@@ -144,6 +144,19 @@ class DecoupledDIFFormer(nn.Module):
         for _ in range(self.label_steps):
             q = self.label_step(q, start, structure)
         return _as_probabilities(q)
+
+
+def default_mix(terms: Sequence[Diffusivity]) -> tuple[float, ...]:
+    """Weights 1 for neighbours and, for the graph, three times as much as for all of them.
+
+    Example:
+        >>> from difformer.diffusion import resolve
+        >>> default_mix((resolve("local"), resolve("local")))
+        (1.0, 1.0, 6.0)
+    """
+    on_graph = 3.0 * max(1, sum(term.neighbours is not None for term in terms))
+    weights = tuple(on_graph if term.neighbours is None else 1.0 for term in terms)
+    return weights if on_graph in weights else (*weights, on_graph)
 
 
 def _as_probabilities(q: Tensor) -> Tensor:
