@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import strategies
 
+from difformer.diffusion import reference, regulariser
 from difformer.nn import DIFFormer, DIFFormerConv
 from difformer.nn.structure import Cache
 
@@ -153,6 +154,19 @@ def test_equal_states_are_a_fixed_point(name):
     conv = DIFFormerConv(cases.C, 2, cases.TERMS[name], source=0.2).double()
     moved = conv(value, torch.tensor([[0, 1, 2], [1, 0, 1]]))
     cases.assert_close(moved, value, 1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["affine-raw", "cauchy-raw"])
+def test_where_the_origin_lies_does_not_matter_to_raw_states(name, dtype):
+    conv = DIFFormerConv(cases.C, 1, cases.TERMS[name], maps=False).double()
+    offset = 1e5 if dtype == torch.float64 else 100.0
+    far = (cases.draw(30, width=cases.C) + offset).to(dtype)
+    near = far.double() - offset  # what is left of the states in this precision, exactly
+    tolerance = {torch.float32: 1e-4, torch.float64: 1e-10}[dtype]  # offset * epsilon, and some
+    cases.assert_close(conv.to(dtype)(far).double() - offset, conv.double()(near), tolerance)
+    penalty = cases.TERMS[name].penalty
+    cases.assert_close(regulariser(far, penalty), reference.regulariser(near, penalty, False))
 
 
 def test_a_cache_notices_edits_other_tensors_and_other_instances():

@@ -77,6 +77,8 @@ def regulariser(
     z = z.double()
     if sphere:
         z = unit(z)
+    elif len(z):  # distances stay; far from the origin they lose digits
+        z = z - z.mean(0)
     if penalty.affine is not None and batch is None:
         return _regulariser_by_moments(z, penalty.affine, sphere)
     segments = segment(len(z), len(z), batch)

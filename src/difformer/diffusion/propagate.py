@@ -60,7 +60,9 @@ def accumulate(
     """
     penalty, sphere = diffusivity.penalty, diffusivity.sphere
     if diffusivity.support == "all":
-        ordered = segments.sort_queries(q), segments.sort_keys(k), segments.sort_keys(v)
+        q, k, v = ordered = segments.sort_queries(q), segments.sort_keys(k), segments.sort_keys(v)
+        if not sphere:
+            ordered = (*_centred(q, k, segments), v)
         if penalty.affine is not None:
             flow = Flow(*linear.accumulate(*ordered, penalty.affine, sphere, segments))
             flow = _repair(flow, diffusivity, ordered, segments)
@@ -76,6 +78,17 @@ def accumulate(
         denominator = weights.degree.unsqueeze(1).expand(-1, v.shape[1])
         return Flow(weights.matmul(v), denominator)
     return Flow(*graph.attend(q, k, v, weights, penalty.rate, sphere))
+
+
+def _centred(q: Tensor, k: Tensor, segments: Segments) -> tuple[Tensor, Tensor]:
+    """Move the origin of each graph to the mean of its keys.
+
+    Distances stay as they are, but states far from the origin would lose digits to cancellation.
+    """
+    keys, queries = segments.key_graph(k.device), segments.query_graph(k.device)
+    total = k.new_zeros(len(segments.keys), *k.shape[1:]).index_add(0, keys, k.detach())
+    centre = total / segments.key_counts(k.device).clamp_min(1)[:, None, None]
+    return q - centre[queries], k - centre[keys]
 
 
 def _repair(
