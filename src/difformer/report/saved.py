@@ -1,0 +1,162 @@
+"""What a run has saved for its report, checked on reading; a file that is not there gives None.
+
+overview.json     what was predicted, from which data, with which encoder
+evaluation.json   how good it was on rows whose labels were hidden from the training
+comparison.json   other methods on the same splits
+trace.json        energy of each diffusion step
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from difformer.errors import RunError
+from difformer.runs.atomic import explained
+
+OVERVIEW = "overview.json"
+EVALUATION = "evaluation.json"
+COMPARISON = "comparison.json"
+TRACE = "trace.json"
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class Saved(BaseModel):
+    """A part of a file; keys that are not named here are left to newer versions."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False)
+
+
+T = TypeVar("T", bound=Saved)
+
+
+class Overview(Saved):
+    """``overview.json``."""
+
+    title: str
+    task: str
+    data: str
+    instances: Count
+    features: Count
+    classes: tuple[str, ...]
+    labelled: Count
+    held_out: Count
+    edges: Count
+    encoder: str
+    diffusivity: tuple[str, ...]
+    seconds: float
+    command: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Evaluation(Saved):
+    """``evaluation.json``; rows of the confusion matrix are true classes."""
+
+    how: str
+    count: Count
+    metrics: dict[str, float | None]
+    classes: tuple[str, ...]
+    confusion: tuple[tuple[Count, ...], ...]
+
+    @model_validator(mode="after")
+    def _square(self) -> Self:
+        size = len(self.classes)
+        if [len(row) for row in self.confusion] != [size] * size:
+            raise ValueError(f"the confusion matrix must be {size} x {size}, as there are classes")
+        return self
+
+
+class MethodRow(Saved):
+    """One method of ``comparison.json``; accuracies and differences are fractions."""
+
+    method: str
+    mean: float | None = None
+    std: float | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    note: str | None = None
+
+
+class Comparison(Saved):
+    """``comparison.json``; differences are a method less the reference, paired by split."""
+
+    rows: tuple[MethodRow, ...]
+    reference: str
+    splits: tuple[str, ...]
+
+
+class Term(Saved):
+    """One diffusivity of one step; ``lambda_star`` None is infinite, ``contrast`` None unknown."""
+
+    name: str
+    share: float
+    regulariser: float | None
+    regulariser_moved: float | None
+    d_min: float | None
+    lambda_star: float | None
+    contrast: float | None
+
+
+class Step(Saved):
+    """One diffusion step."""
+
+    step: Count
+    move: float | None
+    step_size: float
+    terms: tuple[Term, ...]
+
+
+class Trace(Saved):
+    """``trace.json``."""
+
+    broken_conditions: tuple[str, ...]
+    steps: tuple[Step, ...]
+
+    @model_validator(mode="after")
+    def _same_terms(self) -> Self:
+        if len({tuple(term.name for term in step.terms) for step in self.steps}) > 1:
+            raise ValueError("all steps must have the same terms")
+        return self
+
+
+def read_saved(kind: type[T], path: Path) -> T | None:
+    """Read one of the files above.
+
+    Returns:
+        Its content, or None if there is no such file.
+
+    Raises:
+        RunError: The file cannot be read, is no JSON, or lacks what the report needs.
+    """
+    if not path.exists():
+        return None
+    with explained(path, verb="read"):
+        content = path.read_bytes()
+    try:
+        return kind.model_validate_json(content)
+    except ValidationError as error:
+        raise RunError(f"{path} is damaged: {_first_problem(error)}.") from error
+
+
+def read_object(path: Path) -> dict[str, object] | None:
+    """Read any JSON object; None if there is no such file, a ``RunError`` if it is damaged."""
+    if not path.exists():
+        return None
+    with explained(path, verb="read"):
+        content = path.read_bytes()
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path} is damaged: it is no JSON ({error}).") from error
+    if not isinstance(value, dict):
+        raise RunError(f"{path} is damaged: it holds a {type(value).__name__}, not an object.")
+    return value
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in problem["loc"])
+    return f"{place}: {problem['msg']}" if place else problem["msg"]
