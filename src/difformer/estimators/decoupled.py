@@ -9,7 +9,7 @@ from torch import Tensor
 from difformer.estimators.engine import Fitting, pack_edges, seeded_build
 from difformer.estimators.features import FeatureMap
 from difformer.nn.context import FrozenContext
-from difformer.nn.decoupled import DecoupledDIFFormer, scaled_rows
+from difformer.nn.decoupled import IN_INPUT_SPACE, DecoupledDIFFormer, scaled_rows
 from difformer.nn.pretrained import describe, restore
 from difformer.nn.trace import Trace, trace
 from difformer.runs.records import Record
@@ -44,6 +44,8 @@ class DecoupledEngine:
         """Diffuse, then train the readout on the labelled rows alone. See ``Engine``."""
         features = FeatureMap.fit(given.x)
         x = features.apply(given.x)
+        if features.constant is not None:  # few features: principal components add nothing
+            options = {"diffusivity": (IN_INPUT_SPACE,), **options}
         model = seeded_build(
             given.seed, lambda: DecoupledDIFFormer(x.shape[1], given.classes, **options)
         )

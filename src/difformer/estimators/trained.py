@@ -1,6 +1,7 @@
 """The end-to-end engine: a DIFFormer whose maps are trained through the diffusion."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -16,6 +17,7 @@ from difformer.nn.structure import to_tensor
 from difformer.nn.trace import Trace
 from difformer.runs.records import Record
 from difformer.training.config import TrainingConfig
+from difformer.training.objectives import consistency_cross_entropy, ensemble_probabilities
 from difformer.training.trainer import train
 
 
@@ -48,13 +50,15 @@ class TrainedEngine:
             y = torch.where(val_mask, classes, y)
         result = train(
             model,
-            lambda: model(x, given.edge_index, given.edge_weight),
+            views_of(model, config.views, x, given.edge_index, given.edge_weight),
             y,
             mask,
             config,
             val_mask,
             run=given.run,
             progress=given.progress,
+            objective=partial(consistency_cross_entropy, weight=config.consistency),
+            predict=ensemble_probabilities,
         )
         context = FrozenContext(model, x, given.edge_index, given.edge_weight)
         return cls(context, result.history)
@@ -108,6 +112,22 @@ class TrainedEngine:
         model.eval()
         edges = context.get("edge_index"), context.get("edge_weight")
         return cls(FrozenContext(model, unpack("x", context), *edges), [])
+
+
+def views_of(
+    model: DIFFormer,
+    views: int,
+    x: Tensor,
+    edge_index: Tensor | None = None,
+    edge_weight: Tensor | None = None,
+) -> Callable[[], Tensor]:
+    """A forward pass that stacks so many random views in training, one in evaluation, (V, N, C)."""
+
+    def forward() -> Tensor:
+        count = views if model.training else 1
+        return torch.stack([model(x, edge_index, edge_weight) for _ in range(count)])
+
+    return forward
 
 
 def _features(x: Features) -> Tensor:

@@ -83,7 +83,7 @@ class FrozenContext:
         for index, (conv, step) in enumerate(steps):
             structure = self._found_again(towards, step.before, z)
             z = model.settle(conv.step(z, structure, initial, step.before), index + 1)
-        return z
+        return model.finish(z)
 
     @property
     def structure(self) -> Structure:

@@ -48,6 +48,10 @@ class DIFFormer(nn.Module):
         norm: ``"layer"`` (LayerNorm after the input map and each step) or None.
         dropout: Rate in [0, 1) on states, after the input map and each step.
         input_dropout: Rate on the features.
+        node_dropout: Rate at which whole instances are silenced before they diffuse: their mapped
+            features become 0 and the others are scaled up (Feng et al., NeurIPS 2020).
+        activation: Where the one ReLU stands: after the ``"input"`` map (as published), or at the
+            ``"output"``, after the last step, so that features diffuse linearly.
         input_map, output_map: False leaves one out; its widths must then agree. Without maps,
             input and output map, and ``norm=None``, nothing is trained: *decoupled* diffusion, for
             which the theorem holds as it stands.
@@ -91,6 +95,8 @@ class DIFFormer(nn.Module):
         norm: str | None = "layer",
         dropout: float = 0.2,
         input_dropout: float = 0.0,
+        node_dropout: float = 0.0,
+        activation: str = "input",
         input_map: bool = True,
         output_map: bool = True,
         official: Mapping[str, Any] | None = None,
@@ -104,6 +110,7 @@ class DIFFormer(nn.Module):
         if norm not in (None, "layer"):
             raise ConfigError(f"norm must be 'layer' or None, found {norm!r}.")
         self.dropout, self.input_dropout = dropout, input_dropout
+        self.node_dropout, self.late = node_dropout, activation == "output"
         self.input_map = nn.Linear(in_channels, hidden_channels) if input_map else None
         self.output_map = nn.Linear(hidden_channels, out_channels) if output_map else None
         self.convs = nn.ModuleList()
@@ -168,7 +175,7 @@ class DIFFormer(nn.Module):
         z = self.embed(x)
         for step in self.steps(z, self.structure(x, edge_index, edge_weight, batch)):
             z = step.after
-        return z
+        return self.finish(z)
 
     def steps(self, z: Tensor, structure: Structure) -> Iterator[Step]:
         """Diffuse from initial states z, one step at a time."""
@@ -185,20 +192,27 @@ class DIFFormer(nn.Module):
         if self.input_map is None:
             z = x.to_dense() if x.layout == torch.sparse_csr else x
             return self.settle(z, 0)
-        mapped = self._multiply(x, self.input_map.weight.t()) + self.input_map.bias
-        return self.settle(mapped, 0, activate=True)
+        mapped = self._multiply(x, self.input_map.weight.t())
+        if self.training and self.node_dropout:
+            mapped = mapped * dropout(mapped.new_ones(len(mapped), 1), self.node_dropout, True)
+        mapped = mapped + self.input_map.bias
+        return self.settle(mapped, 0, activate=not self.late)
 
     def readout(self, z: Tensor) -> Tensor:
         """Outputs from states, (N, O)."""
         return z if self.output_map is None else self.output_map(z)
 
     def settle(self, z: Tensor, index: int, activate: bool = False) -> Tensor:
-        """Normalise, activate (after the input map alone) and drop out."""
+        """What follows the input map and each step: normalise, activate, drop out."""
         if self.norms:
             z = self.norms[index](z)
         if activate:
             z = z.relu()
-        return dropout(z, self.dropout, self.training)
+        return z if self.late else dropout(z, self.dropout, self.training)
+
+    def finish(self, z: Tensor) -> Tensor:
+        """What follows the last step: with a late activation, that and its dropout."""
+        return dropout(z.relu(), self.dropout, self.training) if self.late else z
 
     def _multiply(self, x: Tensor, weight: Tensor) -> Tensor:
         """x @ weight; a sparse x is never made dense, nor differentiated through."""

@@ -22,6 +22,9 @@ class TrainingConfig(Settings):
             (higher is better) or ``val_loss`` (lower is better).
         patience: Stop after so many consecutive evaluations that were not strictly better than
             the best; None never stops early. Counted in evaluations, not in epochs.
+        views: Random forward passes (dropout) an epoch that are to agree with each other on every
+            row; 1 trains on the labels alone.
+        consistency: Weight of that agreement.
         eval_every: Epochs between evaluations; the last epoch is always evaluated.
         checkpoint_every: Epochs between checkpoints; 0 writes one at the end only.
         seed: Of the random stream during training, dropout for instance. The weights are
@@ -45,6 +48,8 @@ class TrainingConfig(Settings):
     clip_norm: float | None = Field(default=None, gt=0)
     monitor: Literal["val_accuracy", "val_loss"] = "val_accuracy"
     patience: int | None = Field(default=None, ge=1)
+    views: int = Field(default=1, ge=1, le=16)
+    consistency: float = Field(default=1.0, ge=0)
     eval_every: int = Field(default=1, ge=1)
     checkpoint_every: int = Field(default=50, ge=0)
     seed: int = Field(default=0, ge=0, lt=2**63)

@@ -70,6 +70,27 @@ def ensemble_cross_entropy(outputs: Tensor, y: Tensor, mask: Tensor) -> Tensor:
     return torch.stack([cross_entropy(member, y, mask) for member in outputs]).mean()
 
 
+def consistency_cross_entropy(
+    outputs: Tensor, y: Tensor, mask: Tensor, *, weight: float = 1.0, temperature: float = 0.5
+) -> Tensor:
+    """Cross-entropy of random views of one model, and agreement of the views on every row.
+
+    The views' mean probabilities, sharpened by ``temperature`` and held fixed, are what each view
+    is drawn to by squared error on labelled and unlabelled rows alike (Feng et al., NeurIPS 2020,
+    eqs. 4 to 6). One view, as in evaluation, has nothing to agree with.
+
+    Shapes:
+        outputs (V, N, C), one entry a view; y and mask (N,); the result ().
+    """
+    loss = ensemble_cross_entropy(outputs, y, mask)
+    if len(outputs) < 2 or weight == 0:
+        return loss
+    views = outputs.softmax(dim=-1)
+    sharp = views.mean(dim=0).detach() ** (1 / temperature)
+    target = sharp / sharp.sum(dim=-1, keepdim=True)
+    return loss + weight * (views - target).square().sum(dim=-1).mean()
+
+
 def mean_squared_error(outputs: Tensor, y: Tensor, mask: Tensor) -> Tensor:
     """Mean squared error of all entries of the rows in ``mask``.
 
