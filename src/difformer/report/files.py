@@ -1,5 +1,7 @@
 """All that a report is made from, read once."""
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +37,7 @@ class Files:
     predictions: Predictions | None
     metrics: list[Record]
     config: str
-    environment: dict[str, object]
+    environment: Mapping[str, object]
 
 
 def read_files(run: RunDirectory) -> Files:
@@ -45,7 +47,7 @@ def read_files(run: RunDirectory) -> Files:
         RunError: A file is damaged.
     """
     return Files(
-        name=run.path.resolve().name,
+        name=os.fsencode(run.path.resolve().name).decode("utf-8", "replace"),
         overview=read_saved(Overview, run.path / OVERVIEW),
         evaluation=read_saved(Evaluation, run.path / EVALUATION),
         comparison=read_saved(Comparison, run.path / COMPARISON),

@@ -6,11 +6,19 @@ comparison.json   other methods on the same splits
 trace.json        energy of each diffusion step
 """
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from difformer.errors import RunError
 from difformer.runs.atomic import explained
@@ -30,6 +38,7 @@ class Saved(BaseModel):
 
 
 T = TypeVar("T", bound=Saved)
+C = TypeVar("C")
 
 
 class Overview(Saved):
@@ -59,6 +68,13 @@ class Evaluation(Saved):
     metrics: dict[str, float | None]
     classes: tuple[str, ...]
     confusion: tuple[tuple[Count, ...], ...]
+
+    @model_validator(mode="after")
+    def _share(self) -> Self:
+        accuracy = self.metrics.get("accuracy")
+        if accuracy is not None and not 0 <= accuracy <= 1:
+            raise ValueError(f"the accuracy must be a share, found {accuracy}")
+        return self
 
     @model_validator(mode="after")
     def _square(self) -> Self:
@@ -131,29 +147,23 @@ def read_saved(kind: type[T], path: Path) -> T | None:
     Raises:
         RunError: The file cannot be read, is no JSON, or lacks what the report needs.
     """
+    return _read(kind.model_validate_json, path)
+
+
+def read_object(path: Path) -> dict[str, JsonValue] | None:
+    """Read any JSON object; None if there is no such file, a ``RunError`` if it is damaged."""
+    return _read(TypeAdapter(dict[str, JsonValue]).validate_json, path)
+
+
+def _read(parse: Callable[[bytes], C], path: Path) -> C | None:
     if not path.exists():
         return None
     with explained(path, verb="read"):
         content = path.read_bytes()
     try:
-        return kind.model_validate_json(content)
+        return parse(content)
     except ValidationError as error:
         raise RunError(f"{path} is damaged: {_first_problem(error)}.") from error
-
-
-def read_object(path: Path) -> dict[str, object] | None:
-    """Read any JSON object; None if there is no such file, a ``RunError`` if it is damaged."""
-    if not path.exists():
-        return None
-    with explained(path, verb="read"):
-        content = path.read_bytes()
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{path} is damaged: it is no JSON ({error}).") from error
-    if not isinstance(value, dict):
-        raise RunError(f"{path} is damaged: it holds a {type(value).__name__}, not an object.")
-    return value
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -70,7 +70,7 @@ def duration(seconds: float) -> str:
     """Return a time in one or two units.
 
     Example:
-        >>> duration(3.21), duration(250), duration(7300)
+        >>> duration(3.21), duration(250), duration(7320)
         ('3.2\xa0s', '4\xa0min 10\xa0s', '2\xa0h 2\xa0min')
     """
     if seconds < 60:

@@ -6,7 +6,7 @@ from difformer.report import charts
 from difformer.report.blocks import Chart, Grid, Section, Text, left_out
 from difformer.report.files import Files
 from difformer.report.saved import Comparison, MethodRow
-from difformer.report.words import MISSING, counted, points
+from difformer.report.words import MISSING, counted, points, shortened
 
 KEY, TITLE = "comparison", "Beside other methods"
 ROW_HEIGHT, MARGINS = 38, 90  # pixels
@@ -37,7 +37,7 @@ def _grid(found: Comparison) -> Grid:
         "method",
         "accuracy, %",
         "standard deviation, points",
-        f"less {found.reference}, points",
+        f"less {shortened(found.reference)}, points",
         "95 % interval, points",
     )
     rows = [_cells(row) for row in found.rows]

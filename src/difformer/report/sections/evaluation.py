@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from difformer.report.blocks import Block, Cell, Grid, HeatMap, Section, Text, Tiles, left_out
 from difformer.report.files import Files
 from difformer.report.saved import Evaluation
-from difformer.report.words import count, counted, figure, percent, points
+from difformer.report.words import count, counted, figure, percent, points, shortened
 
 KEY, TITLE = "evaluation", "How good it is"
 MOST_CLASSES = 30  # a larger matrix is no picture any more
 MOST_CONFUSIONS = 20
+LONGEST_NAME = 80  # characters; every cell of the heat map repeats two
 NAMES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -54,7 +55,8 @@ def _heat_map(judged: Evaluation) -> HeatMap:
         "Confusion matrix. Rows are true classes, columns predicted ones; each cell counts rows "
         "and shades their share of the true class."
     )
-    return HeatMap(caption, judged.classes, rows)
+    names = [shortened(name, LONGEST_NAME) for name in judged.classes]
+    return HeatMap(caption, names, rows)
 
 
 def _cells(row: tuple[int, ...]) -> list[Cell]:

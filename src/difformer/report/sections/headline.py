@@ -24,7 +24,7 @@ def headline(files: Files) -> Section:
 
 def _predicted(files: Files) -> str:
     among = _among(files.overview)
-    if files.predictions is None:
+    if files.predictions is None or not files.predictions.everything.rows:
         return f"No predictions have been saved{among}."
     hidden, rows = files.predictions.unlabelled.rows, files.predictions.everything.rows
     if hidden:
