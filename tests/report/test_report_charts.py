@@ -48,6 +48,7 @@ def test_only_positive_wide_ranges_are_logarithmic(values: list[float], kind: st
 def test_numbers_read_well() -> None:
     assert percent(1.0) == "100.0\u00a0%"
     assert points(-0.021, sign=True) == "\u22122.1"
+    assert points(-1e-9) == "0.0"
     assert figure(float("inf")) == "∞"
     assert figure(-0.5) == "\u22120.5"
 

@@ -42,7 +42,8 @@ def points(share: float | None, digits: int = 1, sign: bool = False) -> str:
     """Return a fraction in percent without the unit, for a column that names it."""
     if share is None:
         return MISSING
-    return f"{100 * share:{'+' if sign else ''}.{digits}f}".replace("-", MINUS)
+    value = round(100 * share, digits) + 0.0  # no negative zero
+    return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", MINUS)
 
 
 def figure(value: float | None, digits: int = 4) -> str:

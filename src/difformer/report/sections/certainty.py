@@ -55,15 +55,18 @@ def _chart(tally: Tally, noun: str, classes: int) -> Chart:
         ("confidence, %", f"{noun}s"),
         [(_interval(i), count(tally.bins[i])) for i in bins],
     )
-    layout = {
+    caption = f"{counted(tally.rows, noun)} by confidence."
+    return Chart(KEY, alt, caption, [bars], _layout(lowest, noun), grid)
+
+
+def _layout(lowest: int, noun: str) -> dict[str, object]:
+    return {
         "height": 320,
         "xaxis": charts.axis("confidence (%)", range=[100 * lowest / BINS, 100], nticks=12),
         "yaxis": charts.axis(f"{noun}s", rangemode="tozero", tickformat=",d", nticks=6),
         "showlegend": False,
         "meta": {"panels": 1},
     }
-    caption = f"{counted(tally.rows, noun)} by confidence."
-    return Chart(KEY, alt, caption, [bars], layout, grid)
 
 
 def _possible_from(classes: int) -> int:
