@@ -66,7 +66,7 @@ def test_figures_equal_their_definitions(name, maps):
             q, k = conv.to_heads(conv.query_map, z), conv.to_heads(conv.key_map, z)
             rates, _ = cases.dense_term(term, q, k, x, z, edge_index, edge_weight, None, "row")
             weights = cases.support_weights(term, x, z, edge_index, edge_weight, None)
-            assert found.name == term.name
+            assert found.name == term.label
             assert found.regulariser == pytest.approx(dense_regulariser(term, z, weights))
             expected = dense_regulariser(term, moved, weights)
             assert found.regulariser_moved == pytest.approx(expected)

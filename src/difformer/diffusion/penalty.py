@@ -212,6 +212,20 @@ class Diffusivity:
             raise ConfigError("neighbours must be given exactly for support 'neighbours'.")
 
     @property
+    def label(self) -> str:
+        """Its name, and for neighbours where they are found: for tables and charts.
+
+        Example:
+            >>> resolve(Neighbourhood(components=50)).label
+            'local, 15 neighbours in 50 components'
+        """
+        rule = self.neighbours
+        if rule is None:
+            return self.name
+        space = f"{rule.components} components" if rule.components else f"{rule.space} space"
+        return f"{self.name}, {rule.k} neighbours in {space}"
+
+    @property
     def fixed(self) -> bool:
         """Whether its rates do not change while the states move."""
         moving = self.neighbours is not None and self.neighbours.space == "state"

@@ -131,7 +131,7 @@ def _term(
     weights = weights_of(index, states)
     d_min = _d_min(index, states)
     return TermTrace(
-        name=term.name,
+        name=term.label,
         share=share,
         regulariser=_regulariser(term, states.z, weights, states.structure.batch),
         regulariser_moved=_regulariser(term, moved, weights, states.structure.batch),
