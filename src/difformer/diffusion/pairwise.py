@@ -31,7 +31,7 @@ def squared_distance(q: Tensor, k: Tensor, sphere: bool) -> Tensor:
     """
     inner = q @ k.transpose(-1, -2)
     if sphere:
-        return 2 - 2 * inner
+        return torch.rsub(inner, 2, alpha=2)  # 2 - 2 cos in one pass
     norms = q.square().sum(-1).unsqueeze(-1) + k.square().sum(-1).unsqueeze(-2)
     return (norms - 2 * inner).clamp_min(0)
 

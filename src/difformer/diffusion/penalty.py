@@ -58,9 +58,13 @@ def _constant(value: float) -> Scalar:
     return lambda x: torch.full_like(x, value)
 
 
+def _sigmoid_rate(x: Tensor) -> Tensor:
+    return torch.rsub(x, 1, alpha=0.5).sigmoid()  # sigmoid(1 - x / 2) in two passes over x
+
+
 def _sigmoid_slope(x: Tensor) -> Tensor:
-    rate = torch.sigmoid(1 - x / 2)
-    return -0.5 * rate * (1 - rate)
+    rate = _sigmoid_rate(x)
+    return 0.5 * rate * (rate - 1)
 
 
 SIMPLE = Penalty(
@@ -74,7 +78,7 @@ SIMPLE = Penalty(
 SIGMOID = Penalty(
     "sigmoid",
     delta=lambda x: x - 2 * softplus(x / 2 - 1),
-    rate=lambda x: torch.sigmoid(1 - x / 2),
+    rate=_sigmoid_rate,
     slope=_sigmoid_slope,
 )
 QUADRATIC = Penalty(
