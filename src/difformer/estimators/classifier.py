@@ -16,7 +16,7 @@ from difformer.diffusion.penalty import resolve_all
 from difformer.errors import ConfigError, DataError, one_of
 from difformer.estimators.decoupled import DecoupledEngine
 from difformer.estimators.engine import Engine, Fitting
-from difformer.estimators.labels import encode_labels
+from difformer.estimators.labels import UNLABELLED, encode_labels
 from difformer.estimators.saving import load_fitted, save_fitted
 from difformer.estimators.trained import TrainedEngine
 from difformer.nn.trace import Trace
@@ -151,7 +151,7 @@ class DIFFormerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 torch.from_numpy(encoded),
                 len(self.classes_),
                 *_edges(edge_index, edge_weight),
-                validation=self._validation(validation),
+                validation=self._validation(validation, features.shape[0]),
                 seed=config.seed,
                 run=run,
                 progress=bar if self.verbose else _quiet,
@@ -170,6 +170,8 @@ class DIFFormerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         one_of(self.encoder, ENGINES, "encoder")
         self._training_config()
+        for name in self.options or {}:
+            one_of(name, sorted(ENGINES[self.encoder].keywords), "each key of options")
         terms = resolve_all(self.diffusivity) if self.diffusivity is not None else ()
         for term in terms:
             if self.encoder == "decoupled" and not (term.fixed and term.support != "self"):
@@ -240,15 +242,21 @@ class DIFFormerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         given = {**DEFAULT_TRAINING[self.encoder], **(self.training or {}), "seed": int(seed)}
         return TrainingConfig(**given)
 
-    def _validation(self, validation: Any) -> tuple[Tensor, Tensor] | None:
+    def _validation(self, validation: Any, rows: int) -> tuple[Tensor, Tensor] | None:
         if validation is None:
             return None
         mask, labels = (np.asarray(part) for part in validation)
-        known = np.isin(labels, self.classes_)
-        if (mask.astype(bool) & ~known).any():
+        if mask.shape != (rows,) or labels.shape != (rows,):
+            raise DataError(
+                f"validation must be a mask and labels for {rows} rows, "
+                f"found {mask.shape} and {labels.shape}."
+            )
+        mask = mask.astype(bool)
+        if not np.isin(labels[mask], self.classes_).all():
             raise DataError("validation labels must be classes that have a labelled training row.")
-        numbers = np.where(known, np.searchsorted(self.classes_, labels, sorter=None), -1)
-        return torch.from_numpy(mask.astype(bool)), torch.from_numpy(numbers.astype(np.int64))
+        numbers = np.full(rows, UNLABELLED, dtype=np.int64)
+        numbers[mask] = np.searchsorted(self.classes_, labels[mask].astype(self.classes_.dtype))
+        return torch.from_numpy(mask), torch.from_numpy(numbers)
 
     def _set_results(self, encoded: NDArray[np.int64]) -> None:
         self.label_distributions_ = _numpy(self.engine_.probabilities())
@@ -277,12 +285,17 @@ def _numpy(x: Tensor) -> NDArray[np.float64]:
 
 
 def _features(X: Any) -> Any:
-    """A finite float32 array or CSR matrix, (N, F)."""
-    if sparse.issparse(X):
-        x = sparse.csr_matrix(X, dtype=np.float32)
-        values = x.data
-    else:
-        x = values = np.asarray(X, dtype=np.float32)
+    """A finite float32 array or CSR matrix, (N, F), that nobody else can change."""
+    try:
+        with np.errstate(over="ignore"):  # what overflows becomes infinite, and is found below
+            if sparse.issparse(X):
+                x = sparse.csr_matrix(X, dtype=np.float32, copy=True)
+                x.sum_duplicates()
+                values = x.data
+            else:
+                x = values = np.array(X, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"X must hold numbers only, found something else ({error}).") from None
     if x.ndim != 2 or x.shape[0] == 0 or x.shape[1] == 0:
         raise DataError(f"X must be a table of rows and columns, found shape {x.shape}.")
     if not np.isfinite(values).all():
@@ -291,9 +304,18 @@ def _features(X: Any) -> Any:
 
 
 def _edges(edge_index: Any, edge_weight: Any) -> tuple[Tensor | None, Tensor | None]:
+    """Edges as tensors that nobody else can change."""
     if edge_index is None:
+        if edge_weight is not None:
+            raise DataError("edge_weight needs edge_index, found none.")
         return None, None
-    index = torch.as_tensor(np.asarray(edge_index), dtype=torch.long)
+    given = np.asarray(edge_index)
+    if given.size and given.dtype.kind not in "iu":
+        raise DataError(f"edge_index must hold whole numbers, found {given.dtype}.")
+    index = torch.from_numpy(given.astype(np.int64))
     if edge_weight is None:
         return index, None
-    return index, torch.as_tensor(np.asarray(edge_weight), dtype=torch.float32)
+    weight = np.array(edge_weight, dtype=np.float32)
+    if not np.isfinite(weight).all():
+        raise DataError("edge_weight must be finite, found NaN or infinity.")
+    return index, torch.from_numpy(weight)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from difformer.estimators.engine import Fitting, pack_edges, seeded_build
+from difformer.estimators.engine import Fitting, keywords_of, pack_edges, seeded_build
 from difformer.estimators.features import FeatureMap
 from difformer.nn.context import FrozenContext
 from difformer.nn.decoupled import IN_INPUT_SPACE, DecoupledDIFFormer, scaled_rows
@@ -22,6 +22,7 @@ class DecoupledEngine:
     """States diffuse, an ensemble learns from the labelled rows, labels diffuse."""
 
     name: ClassVar[str] = "decoupled"
+    keywords: ClassVar[frozenset[str]] = keywords_of(DecoupledDIFFormer)
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ Adding one means one class here or beside, and one entry in ``ENGINES``.
 Letters: N fitted instances, F features, C classes, O new rows.
 """
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -51,6 +52,7 @@ class Engine(Protocol):
     """A fitted encoder with its context."""
 
     name: ClassVar[str]
+    keywords: ClassVar[frozenset[str]]  # the options that ``fit`` knows
     history: list[Record]
 
     @classmethod
@@ -99,6 +101,12 @@ def seeded_build(seed: int, build: Any) -> Any:
         return build()
 
 
+def keywords_of(model: type) -> frozenset[str]:
+    """What may be said of a model beyond its widths, which the data decide, and its diffusivity."""
+    given = {"in_channels", "out_channels", "diffusivity"}
+    return frozenset(inspect.signature(model).parameters) - given
+
+
 def pack(prefix: str, x: Tensor) -> dict[str, Tensor]:
     """A dense or CSR tensor as dense ones, for a file."""
     if x.layout != torch.sparse_csr:
@@ -129,6 +137,7 @@ def pack_edges(edge_index: Tensor | None, edge_weight: Tensor | None) -> dict[st
 __all__ = [
     "Engine",
     "Fitting",
+    "keywords_of",
     "pack",
     "pack_edges",
     "seeded_build",

@@ -1,5 +1,6 @@
 """Labels as users give them: which rows are unlabelled, and what the classes are called."""
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -8,12 +9,13 @@ from numpy.typing import NDArray
 from difformer.errors import DataError
 
 UNLABELLED = -1
+LARGEST = 2**53  # below it, floats tell whole numbers apart
 
 
 def encode_labels(y: Any, rows: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Sort out classes and class numbers.
 
-    Unlabelled is -1 among numbers, and None or NaN among objects and floats.
+    Unlabelled is -1 where the labels are numbers, and None, NaN or pandas' NA anywhere.
 
     Returns:
         The classes, sorted, (C,), and the class number of each row, -1 unlabelled, (N,).
@@ -22,24 +24,25 @@ def encode_labels(y: Any, rows: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
         DataError: On a wrong length, no label, a single class, or labels -1 and 1, where -1 may
             have been meant as a class.
     """
-    given = np.asarray(y)
+    given = np.array(y, dtype=object) if isinstance(y, (list, tuple)) else np.asarray(y)
     if given.ndim != 1 or len(given) != rows:
         raise DataError(f"y must hold one label for each of {rows} rows, found {given.shape}.")
     known = ~_missing(given)
-    values = given[known]
+    values = _typed(given[known])
+    marked = _marked(values)
+    known[known] = ~marked
+    values = values[~marked]
     if len(values) == 0:
         raise DataError(f"y must label at least one row of each class, found {rows} unlabelled.")
-    if values.dtype.kind == "O":
-        values = values.astype(str)
-    elif values.dtype.kind == "f":
+    if values.dtype.kind == "f":
         values = _whole(values)
     classes, numbers = np.unique(values, return_inverse=True)
     if len(classes) < 2:
-        if given.dtype.kind in "if" and classes[0] == 1:
+        if marked.any() and classes[0] == 1:
             raise DataError(
                 "y holds only 1 and -1, and -1 means unlabelled: number two classes 0 and 1."
             )
-        raise DataError(f"y must hold at least two classes, found only {classes[0]!r}.")
+        raise DataError(f"y must hold at least two classes, found only {classes.tolist()[0]!r}.")
     encoded = np.full(rows, UNLABELLED, dtype=np.int64)
     encoded[known] = numbers
     return classes, encoded
@@ -47,19 +50,39 @@ def encode_labels(y: Any, rows: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
 
 def _missing(given: NDArray[Any]) -> NDArray[np.bool_]:
     if given.dtype.kind == "O":
-        return np.array([v is None or v != v for v in given], dtype=bool)
+        return np.array([_is_missing(value) for value in given], dtype=bool)
     if given.dtype.kind == "f":
-        return np.asarray(np.isnan(given) | (given == UNLABELLED))
-    if given.dtype.kind == "i":
-        return np.asarray(given == UNLABELLED)
+        return np.asarray(np.isnan(given))
     return np.zeros(len(given), dtype=bool)
 
 
+def _is_missing(value: Any) -> bool:
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # pandas' NA has no truth value
+        return True
+
+
+def _typed(values: NDArray[Any]) -> NDArray[Any]:
+    """Objects as numbers if all are, else as texts."""
+    if values.dtype.kind != "O":
+        return values
+    if all(isinstance(value, (Real, np.bool_)) for value in values):
+        return np.array(list(values))
+    return values.astype(str)
+
+
+def _marked(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where a number says "unlabelled"."""
+    if values.dtype.kind in "if":
+        return np.asarray(values == UNLABELLED)
+    return np.zeros(len(values), dtype=bool)
+
+
 def _whole(values: NDArray[Any]) -> NDArray[np.int64]:
-    rounded = np.round(values)
-    if not np.array_equal(rounded, values):
-        first = values[rounded != values][0]
+    whole = (np.abs(values) < LARGEST) & (np.round(values) == values)
+    if not whole.all():
         raise DataError(
-            f"y must hold classes, found the number {first}: is it a regression target?"
+            f"y must hold classes, found the number {values[~whole][0]}: is it a regression target?"
         )
-    return rounded.astype(np.int64)
+    return values.astype(np.int64)

@@ -1,5 +1,6 @@
 """A fitted estimator as files: weights and context as safetensors, the rest as JSON."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,16 @@ if TYPE_CHECKING:
 FORMAT = 1
 ESTIMATOR = "estimator.json"
 CONTEXT = "context.safetensors"
+KINDS = {"i": "numbers", "u": "numbers", "b": "truths"}
+TYPES: dict[str, Any] = {"numbers": np.int64, "truths": np.bool_, "texts": np.str_}
 
 
 def save_fitted(model: "DIFFormerClassifier", folder: Path) -> None:
     """Make a finished run directory of a fitted estimator."""
+    described(model)  # what no file can hold is refused before there is a folder
     run = RunDirectory.create(folder, {"estimator": type(model).__name__})
+    for record in model.history_:
+        run.append_metrics(record)
     write_fitted(model, run)
     run.finish({"epochs": model.n_iter_})
 
@@ -30,24 +36,37 @@ def write_fitted(model: "DIFFormerClassifier", run: RunDirectory) -> None:
     weights, context = model.engine_.tensors()
     run.write_model(weights)
     save_tensors(run.path / CONTEXT, context)
+    run.write_json(ESTIMATOR, described(model))
+
+
+def described(model: "DIFFormerClassifier") -> dict[str, Any]:
+    """All but the tensors, as JSON holds it.
+
+    Raises:
+        ConfigError: For a parameter that no file can hold, such as a penalty made from a function.
+    """
     parameters = model.get_params(deep=False)
-    kinds = model.classes_.dtype.kind
-    run.write_json(
-        ESTIMATOR,
-        {
-            "format": FORMAT,
-            "parameters": {**parameters, "diffusivity": _described(parameters["diffusivity"])},
-            "classes": model.classes_.tolist(),
-            "classes_are": "numbers" if kinds in "iub" else "texts",
-            "n_features_in": model.n_features_in_,
-            "n_iter": model.n_iter_,
-            "engine": model.engine_.describe(),
-        },
-    )
+    if parameters["diffusivity"] is not None:
+        parameters["diffusivity"] = describe(parameters["diffusivity"])
+    saved = {
+        "format": FORMAT,
+        "parameters": parameters,
+        "classes": model.classes_.tolist(),
+        "classes_are": KINDS.get(model.classes_.dtype.kind, "texts"),
+        "n_features_in": model.n_features_in_,
+        "n_iter": model.n_iter_,
+        "engine": model.engine_.describe(),
+    }
+    return {name: _plain(value) for name, value in saved.items()}
 
 
-def _described(diffusivity: Any) -> Any:
-    return None if diffusivity is None else describe(diffusivity)
+def _plain(value: Any) -> Any:
+    """Without numpy's numbers, which JSON does not know."""
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def load_fitted(kind: "type[DIFFormerClassifier]", folder: Path) -> "DIFFormerClassifier":
@@ -82,15 +101,12 @@ def _restored(
     if parameters["diffusivity"] is not None:
         parameters["diffusivity"] = restore(parameters["diffusivity"])
     model = kind(**parameters)
-    dtype = np.int64 if saved["classes_are"] == "numbers" else np.str_
-    model.classes_ = np.array(saved["classes"], dtype=dtype)
+    model.classes_ = np.array(saved["classes"], dtype=TYPES[saved["classes_are"]])
     model.n_features_in_ = int(saved["n_features_in"])
     engine = ENGINES[model.encoder]
     context = load_tensors(run.path / CONTEXT)
     model.engine_ = engine.restore(saved["engine"], run.read_model(), context)
     model.engine_.history = run.read_metrics() if run.metrics.is_file() else []
-    y = context.get("y")
-    encoded = np.full(len(model.engine_.probabilities()), -1) if y is None else y.numpy()
-    model._set_results(encoded)
+    model._set_results(context["y"].numpy())
     model.n_iter_ = int(saved["n_iter"])
     return model

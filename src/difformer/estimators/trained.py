@@ -10,7 +10,7 @@ from torch import Tensor
 
 from difformer.data.instances import Features
 from difformer.errors import DataError
-from difformer.estimators.engine import Fitting, pack, pack_edges, seeded_build, unpack
+from difformer.estimators.engine import Fitting, keywords_of, pack, pack_edges, seeded_build, unpack
 from difformer.nn import DIFFormer, FrozenContext
 from difformer.nn.pretrained import describe, restore
 from difformer.nn.structure import to_tensor
@@ -25,9 +25,10 @@ class TrainedEngine:
     """A trained encoder and the rows it was fitted on, as frozen context for new ones."""
 
     name: ClassVar[str] = "trained"
+    keywords: ClassVar[frozenset[str]] = keywords_of(DIFFormer)
 
-    def __init__(self, context: FrozenContext, history: list[Record]) -> None:
-        self.context, self.history = context, history
+    def __init__(self, context: FrozenContext, y: Tensor, history: list[Record]) -> None:
+        self.context, self.y, self.history = context, y, history
 
     @property
     def model(self) -> DIFFormer:
@@ -61,7 +62,7 @@ class TrainedEngine:
             predict=ensemble_probabilities,
         )
         context = FrozenContext(model, x, given.edge_index, given.edge_weight)
-        return cls(context, result.history)
+        return cls(context, given.y, result.history)
 
     @torch.no_grad()
     def probabilities(self) -> Tensor:
@@ -96,10 +97,10 @@ class TrainedEngine:
         return {"model": config}
 
     def tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Weights of the encoder; features and edges of the fitted rows."""
+        """Weights of the encoder; features, edges and labels of the fitted rows."""
         context = self.context
         edges = pack_edges(context.edge_index, context.edge_weight)
-        return self.model.state_dict(), {**pack("x", context.x), **edges}
+        return self.model.state_dict(), {**pack("x", context.x), **edges, "y": self.y}
 
     @classmethod
     def restore(
@@ -111,7 +112,7 @@ class TrainedEngine:
         model.load_state_dict(weights)
         model.eval()
         edges = context.get("edge_index"), context.get("edge_weight")
-        return cls(FrozenContext(model, unpack("x", context), *edges), [])
+        return cls(FrozenContext(model, unpack("x", context), *edges), context["y"], [])
 
 
 def views_of(

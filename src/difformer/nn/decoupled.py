@@ -21,7 +21,8 @@ from torch.nn.functional import normalize
 
 from difformer.diffusion import Diffusivity, Neighbourhood
 from difformer.diffusion.penalty import resolve_all
-from difformer.nn.conv import DIFFormerConv
+from difformer.errors import ConfigError
+from difformer.nn.conv import DIFFormerConv, is_number
 from difformer.nn.encoder import DIFFormer
 from difformer.nn.structure import Structure
 
@@ -47,6 +48,9 @@ class DecoupledDIFFormer(nn.Module):
         label_steps: Diffusion steps of the class probabilities; 0 leaves them out.
         label_source: gamma.
 
+    Raises:
+        ConfigError: If a value is out of range.
+
     Example:
         >>> model = DecoupledDIFFormer(4, 2, steps=3)
         >>> states = model.states(torch.randn(30, 4))
@@ -70,6 +74,18 @@ class DecoupledDIFFormer(nn.Module):
     ) -> None:
         super().__init__()
         terms = resolve_all(diffusivity)
+        for name, count, least in (
+            ("steps", steps, 1),
+            ("members", members, 0),
+            ("label_steps", label_steps, 0),
+            ("readout_channels", readout_channels, 1),
+        ):
+            if isinstance(count, bool) or not isinstance(count, int) or count < least:
+                raise ConfigError(
+                    f"{name} must be a whole number of at least {least}, found {count!r}."
+                )
+        if not (is_number(label_source) and 0 <= label_source <= 1):
+            raise ConfigError(f"label_source must lie in [0, 1], found {label_source!r}.")
         if mix_weights is None:
             mix_weights = default_mix(terms)
         self.encoder = DIFFormer(
