@@ -25,6 +25,7 @@ papers carry a trust mark: *checked* in a public source, *compiled* (seen only i
 compilation of paper tables) or *unchecked* (from memory).
 """
 MISSING = "missing"
+FEW = 3
 
 
 def read_records(folder: str | Path) -> dict[str, Record]:
@@ -67,13 +68,19 @@ def _provenance(record: Record) -> str:
         f"- Protocol: {record.protocol}",
         f"- Command: `{record.command}`",
         f"- Code: {_code(record)}",
-        f"- Splits: {', '.join(record.splits) or 'none'}; seeds: "
-        f"{', '.join(map(str, record.seeds)) or 'none'}",
+        f"- Splits: {_listed(record.splits)}; seeds: {_listed(record.seeds)}",
         f"- Machine: {_machine(record.machine)}",
         f"- Versions: {', '.join(f'{name} {n}' for name, n in sorted(record.versions.items()))}",
         f"- Run: {record.started:%Y-%m-%d}, {record.seconds:,.0f} s",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _listed(items: Sequence[object]) -> str:
+    """All of a few; the first, the last and the count of many."""
+    if len(items) > FEW:
+        return f"{items[0]} to {items[-1]} ({len(items)})"
+    return ", ".join(map(str, items)) or "none"
 
 
 def _code(record: Record) -> str:
