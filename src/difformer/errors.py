@@ -41,3 +41,15 @@ def one_of(value: object, allowed: Iterable[str], what: str) -> str:
         listed = ", ".join(repr(option) for option in options)
         raise ConfigError(f"{what} must be one of {listed}, found {value!r}.")
     return value
+
+
+def whole_number(value: object, least: int, what: str) -> int:
+    """Return ``value`` if it is an int of at least ``least``, else raise a ``ConfigError``.
+
+    Example:
+        >>> whole_number(8, 1, "channels")
+        8
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{what} must be a whole number of at least {least}, found {value!r}.")
+    return value

@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 
 from difformer.diffusion import (
     DIFFUSIVITIES,
+    SIMPLE,
+    Diffusivity,
     Neighbourhood,
+    degrees,
     local_weights,
     observed,
     propagate,
@@ -179,6 +182,25 @@ def test_new_instances_join_by_the_same_rule(weights):
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("name", ["simple", "graph", "graph_attention"])
+def test_degrees_on_edges_equal_their_definition(name):
+    generator = torch.Generator().manual_seed(3)
+    z = torch.randn(6, 4, generator=generator).double()
+    term = Diffusivity(name, SIMPLE, "edges") if name == "simple" else DIFFUSIVITIES[name]
+    weight = weights_of(EDGES)
+    found = degrees(z, term, weights=observed(EDGES, weight, 6, torch.float64))
+    rates = reference.rates(z.unsqueeze(1), z.unsqueeze(1), term.penalty, term.sphere)[0]
+    expected = (reference.graph_weights(EDGES, weight, 6) * rates).sum(1)
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("field", ["k", "bandwidth", "components"])
+def test_neighbourhoods_need_whole_numbers(field):
+    for value in (0, True, 2.5):
+        with pytest.raises(ConfigError, match=f"^{field} must be a whole number of at least 1"):
+            Neighbourhood(**{field: value})
+
+
 def test_identical_instances_get_finite_weights():
     x = torch.zeros(6, 6, dtype=torch.float64)
     rule = Neighbourhood(k=2, bandwidth=2, weights="self-tuned", self_loops=False)
@@ -195,7 +217,7 @@ def test_bad_graphs_are_refused():
         observed(torch.tensor([[0, 7], [1, 2]]), None, 5)
     with pytest.raises(DataError, match="one weight an edge"):
         observed(torch.tensor([[0], [1]]), torch.ones(3), 5)
-    with pytest.raises(DataError, match="negative or NaN"):
+    with pytest.raises(DataError, match="finite and not negative"):
         observed(torch.tensor([[0], [1]]), -torch.ones(1), 5)
     with pytest.raises(DataError, match="whole numbers"):
         observed(torch.zeros(2, 1), None, 5)

@@ -45,11 +45,19 @@ BAD_MODEL = {
     "in-channels": ({"in_channels": -1}, "in_channels must be a whole number of at least 1, "),
     "hidden-channels": ({"hidden_channels": "8"}, "hidden_channels must be a whole number of"),
     "out-channels": ({"out_channels": 2.0}, "out_channels must be a whole number of at least 1, "),
-    "layers": ({"num_layers": -1}, "num_layers must be a whole number from 0, found -1."),
-    "layers-float": ({"num_layers": 2.5}, "num_layers must be a whole number from 0, found 2.5."),
+    "layers": ({"num_layers": -1}, "num_layers must be a whole number of at least 0, found -1."),
+    "layers-float": (
+        {"num_layers": 2.5},
+        "num_layers must be a whole number of at least 0, found 2.5.",
+    ),
     "dropout": ({"dropout": 1.0}, "dropout must lie in [0, 1), found 1.0."),
     "dropout-text": ({"dropout": "0"}, "dropout must lie in [0, 1), found '0'."),
     "input-dropout": ({"input_dropout": -0.1}, "input_dropout must lie in [0, 1), found -0.1."),
+    "node-dropout": ({"node_dropout": 1.5}, "node_dropout must lie in [0, 1), found 1.5."),
+    "activation": (
+        {"activation": "relu"},
+        "activation must be one of 'input', 'output', found 'relu'.",
+    ),
     "norm": ({"norm": "batch"}, "norm must be 'layer' or None, found 'batch'."),
     "no-input-map": (
         {"input_map": False},
@@ -84,6 +92,7 @@ def edges(*pairs):
 BAD_INPUT = {
     "x-width": ({"x": torch.ones(5, 2)}, "x must have shape (N, in_channels) with in_channels = 3"),
     "x-vector": ({"x": torch.ones(3)}, "found (3,)."),
+    "x-whole": ({"x": torch.ones(5, 3).long()}, "x must hold floating-point numbers, found torch."),
     "edges-shape": ({"edge_index": torch.zeros(3, 2).long()}, "edge_index must have shape (2, E)"),
     "edges-float": ({"edge_index": torch.zeros(2, 2)}, "edge_index must hold whole numbers"),
     "edges-high": (
@@ -97,8 +106,13 @@ BAD_INPUT = {
     ),
     "weights-negative": (
         {"edge_index": edges((0, 1)), "edge_weight": -torch.ones(1)},
-        "edge_weight must not be negative or NaN.",
+        "edge_weight must be finite and not negative.",
     ),
+    "weights-infinite": (
+        {"edge_index": edges((0, 1)), "edge_weight": torch.tensor([torch.inf])},
+        "edge_weight must be finite and not negative.",
+    ),
+    "weights-alone": ({"edge_weight": torch.ones(1)}, "edge_weight needs edge_index, found none."),
     "batch-length": ({"batch": torch.zeros(4).long()}, "batch must hold one "),
     "batch-negative": ({"batch": -torch.ones(5).long()}, "batch must hold numbers from 0"),
     "batch-float": ({"batch": torch.zeros(5)}, "batch must hold "),

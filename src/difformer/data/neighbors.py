@@ -18,10 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from difformer.data.instances import Features
-from difformer.data.projection import Projection, pca
 from difformer.errors import ConfigError, DataError, one_of
-
-__all__ = ["NONE", "Neighbors", "Projection", "pca", "search"]
 
 NONE = -1  # row number that stands where there are fewer than k neighbours
 _TILE = 1 << 22  # numbers in one tile of estimated distances: 32 MiB

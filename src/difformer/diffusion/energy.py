@@ -14,7 +14,6 @@ provided that no map or normalisation stands between the distance and the move, 
 distances lie where delta is concave and non-decreasing, and that f(0) is finite.
 """
 
-import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -22,8 +21,8 @@ import torch
 from torch import Tensor
 
 from difformer.diffusion.graph import SparseWeights
-from difformer.diffusion.pairwise import squared_distance
-from difformer.diffusion.penalty import Diffusivity, Penalty
+from difformer.diffusion.pairwise import paired_distance, squared_distance
+from difformer.diffusion.penalty import QUADRATIC, Diffusivity, Penalty
 from difformer.diffusion.propagate import accumulate, unit
 from difformer.diffusion.segments import TILE, Tile, segment, tiles
 from difformer.errors import ConfigError
@@ -127,7 +126,7 @@ def regulariser_on(weights: SparseWeights, z: Tensor) -> Tensor:
         *(t.split(1 << 18) for t in (pattern.row, pattern.col, weights.values)), strict=True
     )
     for row, col, value in chunks:
-        total = total + ((z[row] - z[col]).square().sum(1) * value.double()).sum()
+        total = total + (paired_distance(z[row], z[col], sphere=False) * value.double()).sum()
     return total
 
 
@@ -140,20 +139,12 @@ def degrees(
     """d_i = sum_j f_ij, j = i included, shape (N,). Cost as one propagation of width 0."""
     if diffusivity.support == "self":
         return z.new_ones(len(z))
-    if weights is not None and diffusivity.penalty.affine is not None:
+    if weights is not None and diffusivity.penalty is QUADRATIC:
         return weights.degree
-    unshifted = _without_shift(diffusivity)
     q = (unit(z) if diffusivity.sphere else z).unsqueeze(1)
     segments = segment(len(z), len(z), batch)
-    return accumulate(unshifted, q, q, q[..., :0], segments, weights).denominator.squeeze(1)
-
-
-def _without_shift(diffusivity: Diffusivity) -> Diffusivity:
-    """Sums of rates are wanted as they are, not relative to the nearest key."""
-    penalty = dataclasses.replace(diffusivity.penalty, shiftable=False)
-    if penalty == diffusivity.penalty:
-        return diffusivity
-    return dataclasses.replace(diffusivity, penalty=penalty)
+    flow = accumulate(diffusivity.unshifted, q, q, q[..., :0], segments, weights)
+    return flow.denominator.squeeze(1)
 
 
 def step_bound(weight: float, d_min: float) -> float:
@@ -190,8 +181,10 @@ def contrast(
 ) -> float:
     """Mean weight between different instances of one class over that between two classes.
 
-    1 means that a diffusivity cannot tell like from unlike. NaN without both kinds of pairs. The
-    N x N weights are not needed: ``received`` is the diffusion of the classes' indicators. O(N C).
+    1 means that a diffusivity cannot tell like from unlike. NaN without both kinds of pairs, or
+    without any weight between different instances; infinite if all of it is between like ones.
+    The N x N weights are not needed: ``received`` is the diffusion of the classes' indicators.
+    O(N C).
 
     Example:
         >>> s = torch.tensor([[1.0, 2.0, 1.0], [2.0, 1.0, 1.0], [1.0, 1.0, 1.0]])

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from difformer.diffusion.pairwise import paired_distance
+from difformer.diffusion.penalty import Scalar
 from difformer.errors import DataError, one_of
 
 with warnings.catch_warnings():
@@ -32,7 +34,7 @@ with warnings.catch_warnings():
 CHUNK = 1 << 18  # edges whose gradient is formed at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pattern:
     """Where the entries of a sparse matrix are, by rows and, for the backward, by columns."""
 
@@ -99,7 +101,7 @@ def _edge_products(pattern: Pattern, left: Tensor, right: Tensor) -> Tensor:
     return torch.cat(pieces) if pieces else left.new_zeros(0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SparseWeights:
     """Non-negative weights of few pairs: entry (i, j) says how strongly i listens to j."""
 
@@ -136,16 +138,12 @@ class SparseWeights:
         out: Tensor = _Product.apply(self.values, x.flatten(1), self.pattern)  # type: ignore[no-untyped-call]
         return out.unflatten(1, x.shape[1:]) if x.dim() > 2 else out
 
-    def to(self, like: Tensor) -> "SparseWeights":
-        """The same weights with the precision and on the device of ``like``."""
-        values = self.values.to(like)
-        if values is self.values:
-            return self
+    def to(self, device: torch.device, dtype: torch.dtype) -> "SparseWeights":
+        """The same weights elsewhere or in another precision."""
         pattern = self.pattern
-        if pattern.col.device != like.device:
-            crow, col = pattern.crow.to(like.device), pattern.col.to(like.device)
-            pattern = Pattern(crow, col, pattern.columns)
-        return SparseWeights(pattern, values)
+        if pattern.col.device != device:
+            pattern = Pattern(pattern.crow.to(device), pattern.col.to(device), pattern.columns)
+        return SparseWeights(pattern, self.values.to(device, dtype))
 
     def dense(self) -> Tensor:
         """The matrix itself, (N, L): for inspection of small sets."""
@@ -179,7 +177,8 @@ def observed(
     """Weights of the observed graph, self-loops of weight 1 added where there is none.
 
     Raises:
-        DataError: On a wrong shape, an index outside 0 ... N - 1 or a negative weight.
+        DataError: On a wrong shape, an index outside 0 ... N - 1, or a weight that is negative or
+            not finite.
 
     Example:
         >>> observed(torch.tensor([[0], [1]]), None, 2).normalised("row").dense()
@@ -199,8 +198,14 @@ def observed(
     return sparse_weights(target, source, weight, num_nodes, num_nodes)
 
 
-def check_edges(edge_index: Tensor, edge_weight: Tensor | None, sources: int, targets: int) -> None:
-    """Raise a ``DataError`` unless edges name existing instances and weights are non-negative."""
+def check_edges(
+    edge_index: Tensor | None, edge_weight: Tensor | None, sources: int, targets: int
+) -> None:
+    """Raise a ``DataError`` unless edges name instances and weights are finite, not negative."""
+    if edge_index is None:
+        if edge_weight is not None:
+            raise DataError("edge_weight needs edge_index, found none.")
+        return
     if edge_index.dim() != 2 or edge_index.shape[0] != 2:
         raise DataError(f"edge_index must have shape (2, E), found {tuple(edge_index.shape)}.")
     if edge_index.is_floating_point() or edge_index.dtype == torch.bool:
@@ -218,8 +223,9 @@ def check_edges(edge_index: Tensor, edge_weight: Tensor | None, sources: int, ta
             f"edge_weight must have shape ({edge_index.shape[1]},), one weight an edge, "
             f"found {tuple(edge_weight.shape)}."
         )
-    if len(edge_weight) and not bool((edge_weight.detach() >= 0).all()):
-        raise DataError("edge_weight must not be negative or NaN.")
+    weight = edge_weight.detach()
+    if not bool((weight.isfinite() & (weight >= 0)).all()):
+        raise DataError("edge_weight must be finite and not negative.")
 
 
 def attend(
@@ -227,7 +233,7 @@ def attend(
     k: Tensor,  # (L, H, M)
     v: Tensor,  # (L, H, D)
     weights: SparseWeights,
-    rate: Any,
+    rate: Scalar,
     sphere: bool,
 ) -> tuple[Tensor, Tensor]:
     """Rates on the pairs of a sparse support alone: numerator (N, H, D), denominator (N, H).
@@ -235,8 +241,7 @@ def attend(
     Graph attention in the unified view: w_ij = a_ij f(x_ij). Cost O(E (M + D)) time and memory.
     """
     row, col = weights.pattern.row, weights.pattern.col
-    x = 2 - 2 * (q[row] * k[col]).sum(-1) if sphere else (q[row] - k[col]).square().sum(-1)
-    w = rate(x) * weights.values.unsqueeze(-1)  # (E, H)
+    w = rate(paired_distance(q[row], k[col], sphere)) * weights.values.unsqueeze(-1)  # (E, H)
     denominator = w.new_zeros(q.shape[:2]).index_add(0, row, w)
     numerator = torch.stack(
         [

@@ -21,7 +21,7 @@ from difformer.diffusion.segments import Segments
 BLOCK = 8192  # rows summed in the states' own precision before the sum goes on in float64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Summary:
     """What the linear path needs to know of the keys, per graph and head, in float64.
 

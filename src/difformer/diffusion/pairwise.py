@@ -36,6 +36,11 @@ def squared_distance(q: Tensor, k: Tensor, sphere: bool) -> Tensor:
     return (norms - 2 * inner).clamp_min(0)
 
 
+def paired_distance(q: Tensor, k: Tensor, sphere: bool) -> Tensor:
+    """As :func:`squared_distance`, row by row: (...) of rows (..., M) and as many rows (..., M)."""
+    return 2 - 2 * (q * k).sum(-1) if sphere else (q - k).square().sum(-1)
+
+
 class _Pairs:
     """Distances, rates and slopes of one tile; pairs of different graphs get rate zero."""
 

@@ -10,7 +10,8 @@ rates of the closed-form optimal diffusion, :math:`S_{ij} = f(x_{ij}) / \sum_l f
 al., ICLR 2023, theorem 1). Choose the penalty and the set of pairs it acts on, and the
 architecture follows: that is all a :class:`Diffusivity` says.
 
-Adding one means adding one entry to ``DIFFUSIVITIES`` and one line to ``tests/diffusion/cases.py``.
+Adding one means adding one entry to ``DIFFUSIVITIES`` and one line to
+``tests/diffusion/diffusion_cases.py``.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from difformer.errors import ConfigError, one_of
+from difformer.errors import ConfigError, one_of, whole_number
 
 Scalar = Callable[[Tensor], Tensor]
 SUPPORTS = ("all", "neighbours", "edges", "self")
@@ -235,6 +236,13 @@ class Diffusivity:
         moving = self.neighbours is not None and self.neighbours.space == "state"
         return self.penalty is QUADRATIC and self.support != "all" and not moving
 
+    @property
+    def unshifted(self) -> "Diffusivity":
+        """With rates as they are, not relative to the nearest key, so that they can be added up."""
+        if not self.penalty.shiftable:
+            return self
+        return dataclasses.replace(self, penalty=dataclasses.replace(self.penalty, shiftable=False))
+
 
 @dataclass(frozen=True)
 class Neighbourhood:
@@ -269,9 +277,9 @@ class Neighbourhood:
         one_of(self.metric, ("cosine", "euclidean"), "metric")
         one_of(self.weights, ("binary", "self-tuned"), "weights")
         one_of(self.norm, ("row", "sym"), "norm")
-        for field in ("k", "bandwidth"):
-            if not isinstance(value := getattr(self, field), int) or value < 1:
-                raise ConfigError(f"{field} must be a whole number of at least 1, found {value!r}.")
+        for field in ("k", "bandwidth", "components"):
+            if field != "components" or self.components is not None:
+                whole_number(getattr(self, field), 1, field)
 
 
 DIFFUSIVITIES: dict[str, Diffusivity] = {

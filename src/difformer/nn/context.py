@@ -17,14 +17,20 @@ from difformer.data import neighbors
 from difformer.diffusion import Diffusivity, Neighbourhood, SparseWeights
 from difformer.diffusion.graph import check_edges, sparse_weights
 from difformer.diffusion.local import cross_weights
-from difformer.diffusion.penalty import QUADRATIC
 from difformer.nn.encoder import DIFFormer
-from difformer.nn.structure import Cache, Structure, found_neighbours, neighbour_lists, view
+from difformer.nn.structure import (
+    Cache,
+    Structure,
+    found_neighbours,
+    neighbour_lists,
+    operator_of,
+    view,
+)
 
 ROWS = 1024  # new instances whose distances to the context are held at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FrozenContext:
     """An encoder, the instances it was fitted on, and their graph.
 
@@ -42,7 +48,7 @@ class FrozenContext:
     x: Tensor  # (L, F)
     edge_index: Tensor | None = None
     edge_weight: Tensor | None = None
-    _cache: Cache = field(default_factory=Cache, repr=False, compare=False)
+    _cache: Cache = field(default_factory=Cache, repr=False)
 
     @torch.no_grad()
     def predict(
@@ -98,8 +104,7 @@ class FrozenContext:
         Sparse weights have a row for each new instance; their columns are the context and then the
         new instances themselves. Errors as :meth:`predict`.
         """
-        if edge_index is not None:
-            check_edges(edge_index, edge_weight, self.x.shape[0], x.shape[0])
+        check_edges(edge_index, edge_weight, self.x.shape[0], x.shape[0])
         return self._cache.get(  # type: ignore[no-any-return]
             (x, edge_index, edge_weight, self.x, self.edge_index, self.edge_weight),
             lambda: self._towards(x, edge_index, edge_weight),
@@ -152,12 +157,10 @@ def _normalised(
     term: Diffusivity, weights: SparseWeights | None, known: SparseWeights | None, graph_norm: str
 ) -> SparseWeights | None:
     """Normalise by the degrees of both sides; those of the context stay as fitted."""
-    if weights is None or term.penalty is not QUADRATIC:
-        return None
-    norm = graph_norm if term.neighbours is None else term.neighbours.norm
+    if weights is None or known is None:
+        return operator_of(term, weights, graph_norm)
     degree = weights.degree
-    others = None if known is None else torch.cat([known.degree.to(degree), degree])
-    return weights.normalised(norm, others)
+    return operator_of(term, weights, graph_norm, torch.cat([known.degree.to(degree), degree]))
 
 
 def _neighbours(x: Tensor, new: Tensor, rule: Neighbourhood) -> SparseWeights:
@@ -172,14 +175,13 @@ def _neighbours(x: Tensor, new: Tensor, rule: Neighbourhood) -> SparseWeights:
         index, distance = torch.from_numpy(near.index), torch.from_numpy(near.squared_distance)
         by_column = torch.empty_like(distance).scatter_(1, index, distance)
         blocks.append(cross_weights(by_column, squared, rule))
-    width = x.shape[0] + new.shape[0]
     rows = [b.pattern.row + ROWS * i for i, b in enumerate(blocks)]
     empty = torch.zeros(0, dtype=torch.long)
-    values = torch.cat([empty.double(), *(b.values for b in blocks)])
-    return sparse_weights(
+    found = sparse_weights(
         torch.cat([empty, *rows]),
         torch.cat([empty, *(b.pattern.col for b in blocks)]),
-        values.to(x.dtype),
+        torch.cat([empty.double(), *(b.values for b in blocks)]),
         new.shape[0],
-        width,
+        x.shape[0] + new.shape[0],
     )
+    return found.to(x.device, x.dtype)

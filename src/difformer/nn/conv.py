@@ -25,7 +25,7 @@ from difformer.diffusion.penalty import (
     resolve_all,
 )
 from difformer.diffusion.segments import segment
-from difformer.errors import ConfigError, DataError, one_of
+from difformer.errors import ConfigError, DataError, one_of, whole_number
 from difformer.nn.influence import States, influence_of, joint_influence
 from difformer.nn.structure import Cache, Structure, build_structure
 
@@ -84,7 +84,8 @@ class DIFFormerConv(nn.Module):
         value_map: bool = False,
     ) -> None:
         super().__init__()
-        self.channels, self.heads = _positive(channels, "channels"), _positive(heads, "heads")
+        self.channels = whole_number(channels, 1, "channels")
+        self.heads = whole_number(heads, 1, "heads")
         self.terms, self.optional_term = mix_of(diffusivity, graph)
         if not (is_number(step_size) and 0 < step_size <= 1):
             raise ConfigError(f"step_size must lie in (0, 1], found {step_size!r}.")
@@ -242,14 +243,10 @@ def is_number(value: object) -> TypeGuard[float]:
 
 
 def check_states(x: Tensor, width: int, name: str) -> None:
-    """Raise a ``DataError`` unless x holds rows of the width that the module was built for."""
+    """Raise a ``DataError`` unless x holds rows of floats, as wide as the module was built for."""
     if x.dim() != 2 or x.shape[1] != width:
         raise DataError(
             f"x must have shape (N, {name}) with {name} = {width}, found {tuple(x.shape)}."
         )
-
-
-def _positive(value: int, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{name} must be a whole number of at least 1, found {value!r}.")
-    return value
+    if not x.is_floating_point():
+        raise DataError(f"x must hold floating-point numbers, found {x.dtype}.")

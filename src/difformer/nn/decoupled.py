@@ -21,7 +21,7 @@ from torch.nn.functional import normalize
 
 from difformer.diffusion import Diffusivity, Neighbourhood
 from difformer.diffusion.penalty import resolve_all
-from difformer.errors import ConfigError
+from difformer.errors import ConfigError, whole_number
 from difformer.nn.conv import DIFFormerConv, is_number
 from difformer.nn.encoder import DIFFormer
 from difformer.nn.structure import Structure
@@ -80,10 +80,7 @@ class DecoupledDIFFormer(nn.Module):
             ("label_steps", label_steps, 0),
             ("readout_channels", readout_channels, 1),
         ):
-            if isinstance(count, bool) or not isinstance(count, int) or count < least:
-                raise ConfigError(
-                    f"{name} must be a whole number of at least {least}, found {count!r}."
-                )
+            whole_number(count, least, name)
         if not (is_number(label_source) and 0 <= label_source <= 1):
             raise ConfigError(f"label_source must lie in [0, 1], found {label_source!r}.")
         if mix_weights is None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from difformer.diffusion.graph import Pattern, SparseWeights
-from difformer.errors import ConfigError
+from difformer.errors import ConfigError, one_of, whole_number
 from difformer.nn.conv import AnyDiffusivity, DIFFormerConv, check_states, is_number
 from difformer.nn.official import (
     OfficialConv,
@@ -46,8 +46,9 @@ class DIFFormer(nn.Module):
         step_size, graph, graph_norm, mix, mix_weights, source, maps, value_map: See
             :class:`DIFFormerConv`.
         norm: ``"layer"`` (LayerNorm after the input map and each step) or None.
-        dropout: Rate in [0, 1) on states, after the input map and each step.
-        input_dropout: Rate on the features.
+        dropout: Rate in [0, 1) on states, after the input map and each step; with a late
+            activation after that alone.
+        input_dropout: Rate on the features, before the input map.
         node_dropout: Rate at which whole instances are silenced before they diffuse: their mapped
             features become 0 and the others are scaled up (Feng et al., NeurIPS 2020).
         activation: Where the one ReLU stands: after the ``"input"`` map (as published), or at the
@@ -104,13 +105,18 @@ class DIFFormer(nn.Module):
         super().__init__()
         self.config = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         check_sizes(in_channels, hidden_channels, out_channels, num_layers, input_map, output_map)
-        for name, rate in (("dropout", dropout), ("input_dropout", input_dropout)):
+        for name, rate in (
+            ("dropout", dropout),
+            ("input_dropout", input_dropout),
+            ("node_dropout", node_dropout),
+        ):
             if not (is_number(rate) and 0 <= rate < 1):
                 raise ConfigError(f"{name} must lie in [0, 1), found {rate!r}.")
         if norm not in (None, "layer"):
             raise ConfigError(f"norm must be 'layer' or None, found {norm!r}.")
         self.dropout, self.input_dropout = dropout, input_dropout
-        self.node_dropout, self.late = node_dropout, activation == "output"
+        self.node_dropout = node_dropout
+        self.late = one_of(activation, ("input", "output"), "activation") == "output"
         self.input_map = nn.Linear(in_channels, hidden_channels) if input_map else None
         self.output_map = nn.Linear(hidden_channels, out_channels) if output_map else None
         self.convs = nn.ModuleList()
@@ -311,10 +317,8 @@ def check_sizes(
         ("hidden_channels", hidden_channels),
         ("out_channels", out_channels),
     ):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigError(f"{name} must be a whole number of at least 1, found {value!r}.")
-    if isinstance(num_layers, bool) or not isinstance(num_layers, int) or num_layers < 0:
-        raise ConfigError(f"num_layers must be a whole number from 0, found {num_layers!r}.")
+        whole_number(value, 1, name)
+    whole_number(num_layers, 0, "num_layers")
     for made, name, outer in (
         (input_map, "in_channels", in_channels),
         (output_map, "out_channels", out_channels),

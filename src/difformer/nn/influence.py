@@ -3,7 +3,6 @@
 Letters: N instances, L keys, H heads, C channels.
 """
 
-import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +15,7 @@ from difformer.diffusion.segments import Segments
 from difformer.nn.structure import Structure, found_neighbours
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class States:
     """States of one step, mapped to queries, keys and values.
 
@@ -49,7 +48,7 @@ def weights_of(index: int, states: States) -> SparseWeights | None:
 
 def flow_of(index: int, states: States, values: Tensor | None = None) -> Flow:
     """Sum of w v and sum of w of one term, with rates as they are; other ``values`` if given."""
-    term = unshifted(states.structure.terms[index])
+    term = states.structure.terms[index].unshifted
     own = states.own_values if values is None else values
     if term.support == "self":
         return Flow(own, own.new_ones(own.shape[:2]))
@@ -85,17 +84,8 @@ def influence_of(index: int, states: States) -> Tensor:
 
 def joint_influence(states: States, shares: list[float | Tensor]) -> Tensor:
     """Numerators and denominators added over the terms, divided once, heads averaged, (N, C)."""
-    flows = [flow_of(index, states) for index in range(len(states.structure.terms))]
-    numerator = torch.stack([s * f.numerator for s, f in zip(shares, flows, strict=True)]).sum(0)
-    denominator = torch.stack([s * f.denominator for s, f in zip(shares, flows, strict=True)]).sum(
-        0
-    )
+    flows = [(share, flow_of(index, states)) for index, share in enumerate(shares)]
+    numerator = torch.stack([share * flow.numerator for share, flow in flows]).sum(0)
+    denominator = torch.stack([share * flow.denominator for share, flow in flows]).sum(0)
     flow = Flow(numerator, denominator)
     return divide(flow, states.structure.terms[0], states.values, states.segments).mean(1)
-
-
-def unshifted(term: Diffusivity) -> Diffusivity:
-    """Rates as they are, not relative to the nearest key, so that they can be added up."""
-    if not term.penalty.shiftable:
-        return term
-    return dataclasses.replace(term, penalty=dataclasses.replace(term.penalty, shiftable=False))

@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from difformer.diffusion import DIFFUSIVITIES, Diffusivity, SparseWeights, resolve
+from difformer.diffusion import SIGMOID, Diffusivity, SparseWeights, resolve
 from difformer.diffusion.graph import check_edges, sparse_weights
 from difformer.diffusion.linear import read, summarise
 from difformer.diffusion.pairwise import accumulate
-from difformer.diffusion.penalty import Penalty
 from difformer.diffusion.segments import segment
 from difformer.errors import ConfigError, DataError, one_of
 from difformer.nn.structure import Structure
@@ -32,12 +31,9 @@ if TYPE_CHECKING:
 
 KERNELS = ("simple", "sigmoid")
 
-# sigmoid(q.k) as a function of x = 2 - 2 q.k, so that the tiled path serves it unchanged.
-_RAW_SIGMOID = Diffusivity("sigmoid", DIFFUSIVITIES["sigmoid"].penalty)
-
 
 class OfficialConv(nn.Module):
-    """One layer with the released numerics. Built by :func:`from_official` only."""
+    """One layer with the released numerics. See :func:`official_options`."""
 
     def __init__(
         self,
@@ -103,9 +99,9 @@ class OfficialConv(nn.Module):
                 summarise(k, v, (len(k),)), q.new_ones(q.shape[:2]), q, (len(q),)
             )
         else:
-            penalty: Penalty = _RAW_SIGMOID.penalty
+            # As on the sphere, x = 2 - 2 q.k: the rate is sigmoid(q.k), though no norm was taken.
             segments = segment(len(q), len(k))
-            numerator, denominator = accumulate(q, k, v, penalty, True, segments)
+            numerator, denominator = accumulate(q, k, v, SIGMOID, True, segments)
         return numerator / denominator.unsqueeze(-1)
 
 

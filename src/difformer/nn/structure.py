@@ -15,12 +15,14 @@ from scipy import sparse
 from torch import Tensor
 
 from difformer.data import neighbors
+from difformer.data.projection import pca
 from difformer.diffusion import Diffusivity, Neighbourhood, SparseWeights, local_weights, observed
+from difformer.diffusion.graph import check_edges
 from difformer.diffusion.penalty import QUADRATIC
 from difformer.diffusion.segments import segment
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Structure:
     """The operators of each term of a mix, in the order of the terms.
 
@@ -48,16 +50,20 @@ def build_structure(
     graph_norm: str,
     optional: int | None = None,  # index of the term that is left out where there is no graph
 ) -> Structure:
-    """Prepare every term that can be prepared before the states are known."""
-    dtype = x.dtype
+    """Prepare every term that can be prepared before the states are known.
+
+    Raises:
+        DataError: If edges, weights or batch do not fit x.
+    """
+    check_edges(edge_index, edge_weight, x.shape[0], x.shape[0])
     kept, weights, operators = [], [], []
     for index, term in enumerate(terms):
         if index == optional and edge_index is None:
             continue
-        w = _weights(term, x, edge_index, edge_weight, batch, dtype)
+        w = _weights(term, x, edge_index, edge_weight, batch)
         kept.append(index)
         weights.append(w)
-        operators.append(None if w is None else _operator(term, w, graph_norm))
+        operators.append(operator_of(term, w, graph_norm))
     chosen = tuple(terms[index] for index in kept)
     return Structure(chosen, tuple(weights), tuple(operators), batch, tuple(kept))
 
@@ -68,27 +74,36 @@ def _weights(
     edge_index: Tensor | None,
     edge_weight: Tensor | None,
     batch: Tensor | None,
-    dtype: torch.dtype,
 ) -> SparseWeights | None:
     if term.support == "edges" and edge_index is not None:
-        return observed(edge_index, edge_weight, x.shape[0], dtype)
+        return observed(edge_index, edge_weight, x.shape[0], x.dtype)
     if term.neighbours is not None and term.neighbours.space == "input":
         return found_neighbours(x, term.neighbours, batch)
     return None
 
 
-def _operator(term: Diffusivity, weights: SparseWeights, graph_norm: str) -> SparseWeights | None:
-    if term.penalty is not QUADRATIC:
+def operator_of(
+    term: Diffusivity,
+    weights: SparseWeights | None,
+    graph_norm: str,
+    source_degree: Tensor | None = None,
+) -> SparseWeights | None:
+    """A term's weights normalised; None where its rates depend on the states."""
+    if weights is None or term.penalty is not QUADRATIC:
         return None
-    norm = graph_norm if term.neighbours is None else term.neighbours.norm
-    return weights.normalised(norm)
+    return weights.normalised(norm_of(term, graph_norm), source_degree)
+
+
+def norm_of(term: Diffusivity, graph_norm: str) -> str:
+    """Neighbours bring their own normalisation, the observed graph has the model's."""
+    return graph_norm if term.neighbours is None else term.neighbours.norm
 
 
 def found_neighbours(x: Tensor, rule: Neighbourhood, batch: Tensor | None = None) -> SparseWeights:
     """Weights of the ``local`` diffusivity among the rows of x. Exact; O(N^2 F) time."""
     index, squared = neighbour_lists(x, rule, batch)
     weights = local_weights(index, squared, rule, torch.float64)
-    return weights.to(torch.empty(0, dtype=x.dtype, device=x.device, layout=torch.strided))
+    return weights.to(x.device, x.dtype)
 
 
 def neighbour_lists(
@@ -132,7 +147,7 @@ def _project(points: Any, rule: Neighbourhood, of: Any = None) -> Any:
     wanted = points if of is None else of
     if rule.components is None or 0 in points.shape:
         return wanted
-    return neighbors.pca(points, rule.components).apply(wanted)
+    return pca(points, rule.components).apply(wanted)
 
 
 def to_numpy(x: Tensor) -> Any:
@@ -161,37 +176,27 @@ def to_tensor(x: Any, dtype: torch.dtype = torch.float32) -> Tensor:
 class Cache:
     """Remembers the last result for the very same tensors, unchanged since.
 
-    The key is identity and torch's own version counter, so an in-place edit is noticed. Tensors
-    are held weakly: the cache never answers for a tensor that is gone.
+    The key is identity and torch's own version counter, so an in-place edit through torch is
+    noticed; one of memory that numpy shares is not. Tensors are held weakly: the cache never
+    answers for a tensor that is gone.
     """
 
     def __init__(self) -> None:
-        self._keys: tuple[tuple[Any, int], ...] | None = None
-        self._like: Hashable = None
-        self._value: Any = None
+        # Replaced as a whole, so that another thread never sees keys of one result with another.
+        self._entry: tuple[tuple[tuple[Any, int], ...], Hashable, Any] | None = None
 
     def get(self, tensors: tuple[Tensor | None, ...], make: Any, like: Hashable = None) -> Any:
         """The remembered value, or ``make()``; ``like`` is what else the value depends on."""
         if any(t is not None and (t.requires_grad or t.is_inference()) for t in tensors):
             return make()  # it belongs to this graph of gradients alone, or has no version
-        if self._keys is not None and like == self._like and self._same(tensors):
-            return self._value
+        entry = self._entry
+        if entry is not None and entry[1] == like and _unchanged(entry[0], tensors):
+            return entry[2]
+        keys = tuple((None, 0) if t is None else (weakref.ref(t), t._version) for t in tensors)
         value = make()
         if not torch.is_inference_mode_enabled():  # what is made there cannot serve in training
-            self._value, self._like = value, like
-            self._keys = tuple(
-                (None, 0) if t is None else (weakref.ref(t), t._version) for t in tensors
-            )
+            self._entry = keys, like, value
         return value
-
-    def _same(self, tensors: tuple[Tensor | None, ...]) -> bool:
-        assert self._keys is not None
-        for (reference, version), tensor in zip(self._keys, tensors, strict=True):
-            if (reference() if reference else None) is not tensor:
-                return False
-            if tensor is not None and tensor._version != version:
-                return False
-        return True
 
     def __deepcopy__(self, memo: Any) -> "Cache":
         """A copy starts empty: weak references cannot be copied, nor need they be."""
@@ -200,3 +205,12 @@ class Cache:
     def __reduce__(self) -> tuple[type, tuple[()]]:
         """As for copies."""
         return Cache, ()
+
+
+def _unchanged(keys: tuple[tuple[Any, int], ...], tensors: tuple[Tensor | None, ...]) -> bool:
+    for (reference, version), tensor in zip(keys, tensors, strict=True):
+        if (reference() if reference else None) is not tensor:
+            return False
+        if tensor is not None and tensor._version != version:
+            return False
+    return True

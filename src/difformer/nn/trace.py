@@ -13,13 +13,14 @@ from torch import Tensor
 
 from difformer.diffusion import Diffusivity, SparseWeights, contrast, lambda_star, regulariser
 from difformer.diffusion.energy import regulariser_on
+from difformer.diffusion.pairwise import paired_distance
 from difformer.diffusion.penalty import QUADRATIC
 from difformer.diffusion.propagate import unit
 from difformer.diffusion.segments import segment
 from difformer.nn.conv import DIFFormerConv
 from difformer.nn.influence import States, flow_of, weights_of
 from difformer.nn.official import OfficialConv
-from difformer.nn.structure import Structure
+from difformer.nn.structure import Structure, norm_of
 
 if TYPE_CHECKING:
     from difformer.nn.encoder import DIFFormer
@@ -41,7 +42,7 @@ class TermTrace:
     contrast: float  # like pairs over unlike pairs; NaN without labels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StepTrace:
     """One diffusion step."""
 
@@ -56,7 +57,7 @@ class StepTrace:
         return sum(term.share * term.regulariser_moved for term in self.terms)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trace:
     """All steps, the initial states and the conditions of the theorem that do not hold."""
 
@@ -91,9 +92,9 @@ def trace(
         initial = model.embed(x)
         steps = []
         for conv, step in zip(model.layers, model.steps(initial, structure), strict=True):
-            terms = _terms(conv, step.before, step.moved, structure, y)
-            move = float((step.moved - step.before).double().square().sum())
             size = 1.0 if conv.step_size is None else float(conv.step_size)
+            terms = _terms(conv, size, step.before, step.moved, structure, y)
+            move = float((step.moved - step.before).double().square().sum())
             steps.append(StepTrace(step.after, move, size, terms))
     finally:
         model.train(was_training)
@@ -105,6 +106,7 @@ def trace(
 
 def _terms(
     conv: DIFFormerConv | OfficialConv,
+    step_size: float,
     before: Tensor,
     moved: Tensor,
     structure: Structure,
@@ -119,8 +121,7 @@ def _terms(
         states = States(before, wide, wide, wide, wide, wide, structure, segments)
         shares = conv.mix_shares(structure)
     return tuple(
-        _term(index, share, states, moved, conv.step_size or 1.0, y)
-        for index, share in enumerate(shares)
+        _term(index, share, states, moved, step_size, y) for index, share in enumerate(shares)
     )
 
 
@@ -137,7 +138,7 @@ def _term(
         regulariser_moved=_regulariser(term, moved, weights, states.structure.batch),
         d_min=d_min,
         lambda_star=lambda_star(step_size, d_min),
-        contrast=float("nan") if y is None else _contrast(index, states, y),
+        contrast=math.nan if y is None else _contrast(index, states, y),
     )
 
 
@@ -151,9 +152,9 @@ def _regulariser(
         return float(regulariser(z, term.penalty, term.sphere, batch))
     if term.penalty is QUADRATIC:
         return float(regulariser_on(weights, z))
-    z = unit(z) if term.sphere else z
+    z = unit(z.double()) if term.sphere else z.double()
     row, col = weights.pattern.row, weights.pattern.col
-    delta = term.penalty.delta((z[row] - z[col]).double().square().sum(1))
+    delta = term.penalty.delta(paired_distance(z[row], z[col], term.sphere))
     return float((delta * weights.values.double()).sum())
 
 
@@ -164,11 +165,12 @@ def _d_min(index: int, states: States) -> float:
 
 def _contrast(index: int, states: States, y: Tensor) -> float:
     """Diffuse the indicators of the classes: S Y says what each instance hears from each class."""
+    y = y.to(states.z.device)
     classes = int(y.max()) + 1 if len(y) else 0
     if classes < 1:
-        return float("nan")
-    indicator = torch.eye(classes, dtype=states.z.dtype)[y.clamp_min(0)]
-    indicator = (indicator * (y >= 0).unsqueeze(1)).to(states.z.device)
+        return math.nan
+    indicator = torch.eye(classes, dtype=states.z.dtype, device=y.device)[y.clamp_min(0)]
+    indicator = indicator * (y >= 0).unsqueeze(1)
     heads = states.queries.shape[1]
     values = indicator.unsqueeze(1).expand(-1, heads, -1)
     flow = flow_of(index, states, values)
@@ -183,11 +185,9 @@ def _own_rate(index: int, states: States) -> Tensor:
     q, k = states.queries, states.keys
     if term.support == "self":
         return q.new_ones(q.shape[:2])
-    if term.sphere and term.penalty is not QUADRATIC:
-        x = 2 - 2 * (unit(q) * unit(k)).sum(-1)
-    else:
-        x = (q - k).square().sum(-1)
-    rate = term.penalty.rate(x)
+    if term.sphere:
+        q, k = unit(q), unit(k)
+    rate = term.penalty.rate(paired_distance(q, k, term.sphere))
     weights = weights_of(index, states)
     if weights is None:
         return rate
@@ -251,5 +251,4 @@ def _mutual(weights: SparseWeights) -> bool:
 
 
 def _symmetric(term: Diffusivity, graph_norm: str) -> bool:
-    norm = graph_norm if term.neighbours is None else term.neighbours.norm
-    return term.support in ("edges", "neighbours") and norm == "sym"
+    return term.support in ("edges", "neighbours") and norm_of(term, graph_norm) == "sym"
