@@ -293,7 +293,7 @@ def _features(X: Any) -> Any:
                 x.sum_duplicates()
                 values = x.data
             else:
-                x = values = np.array(X, dtype=np.float32)
+                x = values = np.array(X, dtype=np.float32, order="C")
     except (TypeError, ValueError) as error:
         raise DataError(f"X must hold numbers only, found something else ({error}).") from None
     if x.ndim != 2 or x.shape[0] == 0 or x.shape[1] == 0:
