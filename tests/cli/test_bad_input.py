@@ -120,6 +120,15 @@ def test_a_diffusivity_that_does_not_fit_the_encoder(folder):
     refused(folder, *FIT, "--diffusivity", "simple", says=["decoupled", "'simple'"])
 
 
+def test_a_comparison_needs_two_labels_of_each_class(folder):
+    rows = files.read(folder / "nodes.csv")
+    blue = [r["id"] for r in rows if r["kind"] == "blue"]
+    for row in rows:
+        row["kind"] = row["kind"] if row["id"] not in blue[1:] else ""
+    files.write(folder / "nodes.csv", [list(rows[0]), *(list(r.values()) for r in rows)])
+    refused(folder, *FIT, "--compare", says=["at least two labels of each class"])
+
+
 def test_predict_needs_a_run(folder):
     refused(folder, "predict", "nowhere", "nodes.csv", "--out", "x.csv", says=["nowhere"])
     refused(folder, "predict", ".", "nodes.csv", "--out", "x.txt", says=[".csv or .parquet"])

@@ -95,6 +95,19 @@ def test_evaluate_judges_a_labelled_table(fitted):
     assert "held out no labelled row" in done.stderr
 
 
+def test_evaluate_numbers_the_classes_as_the_model_does(tmp_path):
+    # Texts sort 10 before 2, numbers 2 before 10.
+    kinds = [k for k in (1, 2, 10, 11) for _ in range(8)]
+    rows = [[10 * (k % 3) + i % 2, 10 * (k > 5) + i % 4, k] for i, k in enumerate(kinds)]
+    files.write(tmp_path / "nodes.csv", [["a", "b", "kind"], *rows])
+    done = files.run("fit", "nodes.csv", "--target", "kind", "--out", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = files.run("evaluate", "run", "nodes.csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("  accuracy ")]
+    assert float(line.split()[1]) > 90
+
+
 def test_a_fully_labelled_table_holds_some_out_and_says_so(fitted):
     folder, truth, _ = fitted
     rows = files.read(folder / "nodes.csv")

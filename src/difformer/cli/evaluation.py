@@ -1,5 +1,6 @@
 """Judging predictions on rows whose labels were not seen."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,21 @@ def judge(
         "classes": [str(name) for name in classes],
         "confusion": np.asarray(confusion).tolist(),
     }
+
+
+def class_positions(names: Sequence[str], classes: Any) -> NDArray[np.int64]:
+    """Where each class of a table stands among the classes of a fitted model.
+
+    The orders differ: a table sorts numbers by value, a model sorts all names as texts.
+
+    Raises:
+        DataError: If the model does not know a class.
+    """
+    known = {str(name): index for index, name in enumerate(classes)}
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise DataError(f"class {missing[0]!r} has no visible label; show more labels.")
+    return np.array([known[name] for name in names], dtype=np.int64)
 
 
 NAMES = {

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from difformer.cli.evaluation import class_positions
 from difformer.data.graphs import read_edges
 from difformer.data.tables import TableSchema, read_table
 from difformer.errors import DataError, RunError
@@ -29,7 +30,7 @@ class SavedRun:
 
 @dataclass(frozen=True)
 class Scored:
-    """New rows with their probabilities; labels are -1 where unknown."""
+    """New rows, their class numbers by the model's order (-1 unknown) and probabilities."""
 
     ids: tuple[str, ...]
     labels: NDArray[np.int64]
@@ -76,7 +77,10 @@ def score_new_rows(
         edge_index, edge_weight = found.edge_index, found.edge_weight
         notes += found.notes
     probabilities = saved.model.predict_proba(rows.x, edge_index, edge_weight)
-    labels = np.full(rows.num_instances, -1) if rows.y is None else rows.y
+    labels = np.full(rows.num_instances, -1)
+    if rows.y is not None:
+        known = rows.y >= 0
+        labels[known] = class_positions(rows.classes, saved.model.classes_)[rows.y[known]]
     return Scored(rows.ids, labels, probabilities, tuple(notes))
 
 

@@ -3,12 +3,12 @@
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from difformer.cli.evaluation import describe, judge
+from difformer.cli.evaluation import class_positions, describe, judge
 from difformer.cli.saved import EVALUATION, SCHEMA
 from difformer.cli.screen import console, paths, progress_line, say
 from difformer.cli.tables import write_predictions
@@ -21,9 +21,11 @@ from difformer.estimators import DIFFormerClassifier
 from difformer.estimators.classifier import DEFAULT_TRAINING
 from difformer.estimators.saving import write_fitted
 from difformer.nn.trace import Trace
-from difformer.runs import RunDirectory
-from difformer.runs.atomic import atomic_file, check_output
+from difformer.runs import RunDirectory, atomic
 from difformer.training.config import TrainingConfig, load_config
+
+if TYPE_CHECKING:
+    from difformer.experiments.comparison import Case
 
 HELD_OUT = 0.2
 
@@ -76,8 +78,9 @@ def fit_and_report(request: Request) -> Path:
     started = time.perf_counter()
     prepared = prepare(request)
     model = build(request)
+    cases = _cases(prepared, request) if request.compare else []
     folder = request.out or free_folder(request.data)
-    check_output(folder)
+    atomic.check_output(folder)
     screen = console()
     say(_about(prepared, request), screen)
     run = RunDirectory.create(folder, _configuration(request, model), overwrite=request.overwrite)
@@ -87,13 +90,13 @@ def fit_and_report(request: Request) -> Path:
     model.fit(data.x, labels, data.edge_index, data.edge_weight, run=run)
     seconds = time.perf_counter() - started
     overview = write_results(run, prepared, model, request, seconds)
-    if request.compare:
-        _compare(run, prepared, request)
+    if cases:
+        _compare(run, cases, request)
     from difformer.report import write_report  # plotly takes a while to load
 
     write_report(run)
     run.finish(overview)
-    _close(run, prepared)
+    _close(run)
     return folder
 
 
@@ -180,7 +183,7 @@ def free_folder(data: str) -> Path:
 
 
 def _configuration(request: Request, model: DIFFormerClassifier) -> dict[str, object]:
-    asked = {key: value for key, value in asdict(request).items() if key not in ("overwrite",)}
+    asked = {key: value for key, value in asdict(request).items() if key != "overwrite"}
     return {"request": asked, "training": dict(model.training or {})}
 
 
@@ -201,7 +204,7 @@ def write_results(
     write_predictions(
         run.path / "predictions.csv", data.ids, model.classes_, model.label_distributions_, names
     )
-    with atomic_file(run.path / "embedding.npy") as draft:
+    with atomic.atomic_file(run.path / "embedding.npy") as draft:
         np.save(draft, model.embedding_.astype(np.float32), allow_pickle=False)
     trace = model.trace(prepared.truth)
     run.write_json("trace.json", trace_to_json(trace))
@@ -209,7 +212,7 @@ def write_results(
     run.write_json("overview.json", overview)
     rows = prepared.judged
     if rows.any():
-        order = _class_order(data, model)
+        order = class_positions(data.classes, model.classes_)
         run.write_json(
             EVALUATION,
             judge(
@@ -220,15 +223,6 @@ def write_results(
             ),
         )
     return overview
-
-
-def _class_order(data: Instances, model: DIFFormerClassifier) -> NDArray[np.int64]:
-    """Where each class of the data stands among the classes that had a visible label."""
-    known = {str(name): index for index, name in enumerate(model.classes_)}
-    missing = [name for name in data.classes if name not in known]
-    if missing:
-        raise DataError(f"class {missing[0]!r} has no visible label; show more labels.")
-    return np.array([known[name] for name in data.classes], dtype=np.int64)
 
 
 def trace_to_json(trace: Trace) -> dict[str, Any]:
@@ -275,19 +269,24 @@ def _overview(
     }
 
 
-def _compare(run: RunDirectory, prepared: Prepared, request: Request) -> None:
-    """Print the table beside the classics and keep it in the run."""
+def _cases(prepared: Prepared, request: Request) -> "list[Case]":
+    """The splits to compare on."""
     from difformer.experiments import showdown
-    from difformer.experiments.comparison import render
 
     data, first = prepared.instances, request.split_seed
     seeds = range(first, first + request.compare_splits)
     if request.labels_per_class is not None:
-        cases = showdown.drawn_cases(data, request.labels_per_class, seeds)
-    elif prepared.judged.any():
-        cases = showdown.held_out_cases(data, HELD_OUT, seeds)
-    else:
-        cases = showdown.folded_cases(data, first)
+        return showdown.drawn_cases(data, request.labels_per_class, seeds)
+    if prepared.judged.any():
+        return showdown.held_out_cases(data, HELD_OUT, seeds)
+    return showdown.folded_cases(data, first)
+
+
+def _compare(run: RunDirectory, cases: "list[Case]", request: Request) -> None:
+    """Print the table beside the classics and keep it in the run."""
+    from difformer.experiments import showdown
+    from difformer.experiments.comparison import render
+
     screen = console()
     with progress_line(screen) as show:
         result = showdown.showdown(cases, range(len(cases)), _asked(request), show)
@@ -317,9 +316,8 @@ def _about(prepared: Prepared, request: Request) -> list[str]:
     return lines
 
 
-def _close(run: RunDirectory, prepared: Prepared) -> None:
-    from difformer.runs import atomic
-
+def _close(run: RunDirectory) -> None:
+    """Say how good it is and where it lies."""
     lines = []
     if (run.path / EVALUATION).is_file():
         lines += describe(atomic.read_json(run.path / EVALUATION))
