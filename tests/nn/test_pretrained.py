@@ -68,6 +68,12 @@ def test_precision_settings_and_weights_are_kept(dtype, tmp_path):
     same_outputs(model.double(), loaded.double())
 
 
+def test_whoever_may_read_one_file_may_read_the_other(tmp_path):
+    cases.make("simple").save_pretrained(tmp_path)
+    (tmp_path / "usual").touch()
+    assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1
+
+
 def test_official_and_parameterless_models(tmp_path):
     sizes = {"in_channels": cases.F, "hidden_channels": cases.C, "out_channels": cases.OUT}
     model = DIFFormer(**official_options(**sizes, graph_weight=0.3, use_source=True)).double()

@@ -33,6 +33,17 @@ def test_the_environment_is_described(run):
     }  # fmt: skip
 
 
+def test_whoever_may_read_one_file_may_read_all(run):
+    run.write_model({"weight": torch.zeros(2)})
+    run.append_metrics({"epoch": 1})
+    run.finish({})
+    (run.path.parent / "usual").touch()
+    usual = (run.path.parent / "usual").stat().st_mode
+    modes = {path.name: path.stat().st_mode for path in run.path.iterdir() if path.is_file()}
+    assert len(modes) == 6
+    assert modes == dict.fromkeys(modes, usual)
+
+
 def test_outside_a_repository_there_is_no_commit(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = RunDirectory.create("run", {})

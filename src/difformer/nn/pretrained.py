@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from difformer.diffusion import (
     DIFFUSIVITIES,
@@ -37,9 +37,8 @@ def save_pretrained(model: "DIFFormer", folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"format": FORMAT, "model": config}, indent=2, default=list)
         (folder / "config.json").write_text(text + "\n", encoding="utf-8")
-        save_file(
-            {k: v.contiguous() for k, v in model.state_dict().items()}, folder / "model.safetensors"
-        )
+        weights = save({name: t.contiguous() for name, t in model.state_dict().items()})
+        (folder / "model.safetensors").write_bytes(weights)  # save_file would hide it from others
     except OSError as error:
         raise RunError(f"{folder} could not be written: {error.strerror or error}.") from None
 

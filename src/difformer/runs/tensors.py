@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from difformer.errors import RunError
-from difformer.runs.atomic import atomic_file
+from difformer.runs.atomic import write_bytes
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
@@ -21,13 +21,16 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
 
     Raises:
         RunError: A value is no dense tensor, or the file cannot be written.
+
+    Cost:
+        Twice the size of the tensors in memory, for a moment.
     """
     plain = {name: _plain(name, tensor) for name, tensor in tensors.items()}
-    with atomic_file(path) as draft:
-        try:
-            save_file(plain, draft)
-        except SafetensorError as error:
-            raise RunError(f"Cannot write {path}: {error}.") from error
+    try:
+        content = save(plain)  # save_file would make a file that its owner alone may read
+    except SafetensorError as error:
+        raise RunError(f"Cannot write {path}: {error}.") from error
+    write_bytes(path, content)
 
 
 def load_tensors(path: str | Path) -> dict[str, Tensor]:
