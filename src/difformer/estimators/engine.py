@@ -19,6 +19,7 @@ from difformer.runs import RunDirectory
 from difformer.runs.records import Record
 from difformer.training.config import TrainingConfig
 from difformer.training.progress import Report
+from difformer.training.randomness import seeded
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,7 @@ class Engine(Protocol):
 
 def seeded_build(seed: int, build: Any) -> Any:
     """Call ``build`` with torch's generator at ``seed``; the caller's stream is left alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return build()
 
 
@@ -132,14 +132,3 @@ def pack_edges(edge_index: Tensor | None, edge_weight: Tensor | None) -> dict[st
     """Edges for a file; nothing where there are none."""
     named = {"edge_index": edge_index, "edge_weight": edge_weight}
     return {name: tensor for name, tensor in named.items() if tensor is not None}
-
-
-__all__ = [
-    "Engine",
-    "Fitting",
-    "keywords_of",
-    "pack",
-    "pack_edges",
-    "seeded_build",
-    "unpack",
-]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from difformer.errors import DataError
 from difformer.experiments.task import MissingExtraError, Probabilities, Task, dense, scaled
+from difformer.training.randomness import seeded
 
 HIDDEN_CHANNELS = 64
 EPOCHS = 200
@@ -65,8 +66,7 @@ def _gcn(task: Task, edges: Tensor, weight: Tensor | None, seed: int) -> Probabi
         edges, weight = to_undirected(edges, weight, task.num_instances, reduce="mean")
     x = torch.as_tensor(dense(task.x, seed)).float()
     # torch_geometric draws from torch's global generator: lend it, and give it back as it was.
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         # One graph serves all epochs, so its normalisation is worth caching: half the time.
         model = gcn(x.shape[1], HIDDEN_CHANNELS, 2, task.num_classes, dropout=0.5, cached=True)
         _train(model, (x, edges, weight), _targets(task))

@@ -36,6 +36,7 @@ from difformer.nn.structure import to_tensor
 from difformer.training import TrainingConfig, train
 from difformer.training.metrics import accuracy
 from difformer.training.objectives import consistency_cross_entropy, ensemble_probabilities
+from difformer.training.randomness import seeded
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,7 @@ def run_once(recipe: Recipe, data: Instances, split: Split, seed: int, epochs: i
     assert data.y is not None
     assert data.edge_index is not None
     y, edges = torch.from_numpy(data.y), torch.from_numpy(data.edge_index)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         sizes = {"in_channels": data.num_features, "out_channels": data.num_classes}
         model = DIFFormer(**{**recipe.model, **sizes})
     config = TrainingConfig(epochs=epochs, seed=seed, **recipe.training)

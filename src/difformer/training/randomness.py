@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def seeded(seed: int, model: nn.Module) -> Iterator[None]:
+def seeded(seed: int, model: nn.Module | None = None) -> Iterator[None]:
     """Run the block on a random stream of its own; the global one is as before afterwards.
 
-    Dropout draws from torch's global generators, so these are forked: that of the CPU, and those
-    of the CUDA devices that hold parameters of ``model``.
+    Dropout and initial weights draw from torch's global generators, so these are forked: that of
+    the CPU, and those of the CUDA devices that hold parameters of ``model``, if one is given.
     """
-    devices = _cuda_devices(model)
+    devices = [] if model is None else _cuda_devices(model)
     with torch.random.fork_rng(devices=devices):
         # torch.manual_seed would seed every device, also those that are not forked
         torch.default_generator.manual_seed(seed)
