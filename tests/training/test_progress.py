@@ -21,6 +21,14 @@ def test_no_terminal_no_output(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_bar_that_is_not_wanted_is_not_shown(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with progress_bar(3, shown=False) as report:
+        report(RECORD)
+    assert terminal.getvalue() == ""
+
+
 def test_a_terminal_sees_figures(monkeypatch, capsys):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)

@@ -145,7 +145,7 @@ class DIFFormerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.n_features_in_ = features.shape[1]
         engine = ENGINES[self.encoder]
         config = self._training_config()
-        with progress_bar(config.epochs, "Training") as bar:
+        with progress_bar(config.epochs, shown=self.verbose) as report:
             given = Fitting(
                 features,
                 torch.from_numpy(encoded),
@@ -154,7 +154,7 @@ class DIFFormerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 validation=self._validation(validation, features.shape[0]),
                 seed=config.seed,
                 run=run,
-                progress=bar if self.verbose else _quiet,
+                progress=report,
             )
             self.engine_: Engine = engine.fit(given, self._engine_options(), config)
         self._set_results(encoded)
@@ -274,10 +274,6 @@ class DIFFormerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _check_fitted(self) -> None:
         if not hasattr(self, "engine_"):
             raise NotFittedError("DIFFormerClassifier must be fitted first: call fit or load.")
-
-
-def _quiet(record: Mapping[str, Any]) -> None:
-    """Report nothing."""
 
 
 def _numpy(x: Tensor) -> NDArray[np.float64]:

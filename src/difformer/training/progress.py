@@ -11,18 +11,21 @@ Report = Callable[[Mapping[str, float | int | None]], None]
 
 
 @contextmanager
-def progress_bar(epochs: int, description: str = "Training") -> Iterator[Report]:
+def progress_bar(
+    epochs: int, description: str = "Training", shown: bool = True
+) -> Iterator[Report]:
     """Yield a function for ``train(progress=...)`` that moves a bar.
 
     Args:
         epochs: The length of the bar.
         description: The text before it.
+        shown: False keeps silent on a terminal, too.
 
     Example:
         >>> with progress_bar(3) as report:
         ...     report({"epoch": 1, "train_loss": 0.5, "val_accuracy": None})
     """
-    if not sys.stderr.isatty():
+    if not (shown and sys.stderr.isatty()):
         yield _silent
         return
     columns = (
