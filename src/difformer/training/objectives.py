@@ -101,7 +101,7 @@ def mean_squared_error(outputs: Tensor, y: Tensor, mask: Tensor) -> Tensor:
         ConfigError: The shapes differ, or no row is in ``mask``.
     """
     check_equal_shapes(outputs=outputs, y=y)
-    _check_mask(mask, len(y))
+    check_mask("mask", mask, y.shape[:1])
     return functional.mse_loss(outputs[mask], y[mask].to(outputs.dtype))
 
 
@@ -143,20 +143,25 @@ def check_equal_shapes(**tensors: Tensor) -> None:
         raise ConfigError(f"Shapes must be equal, found {found}.")
 
 
+def check_mask(name: str, mask: Tensor, shape: torch.Size) -> None:
+    """Refuse a mask of another type or shape, or an empty one.
+
+    Raises:
+        ConfigError: In each of these cases.
+    """
+    if mask.dtype != torch.bool or mask.shape != shape:
+        found = f"{mask.dtype} of shape {_shape(mask)}"
+        raise ConfigError(f"{name} must be torch.bool of shape {tuple(shape)}, found {found}.")
+    if not mask.any():
+        raise ConfigError(f"{name} must select at least one row, found none.")
+
+
 def _check_classification(outputs: Tensor, y: Tensor, mask: Tensor) -> None:
     if outputs.dim() != 2:
         raise ConfigError(f"outputs must have shape (N, C), found {_shape(outputs)}.")
     if y.shape != outputs.shape[:1]:
         raise ConfigError(f"y must have shape ({len(outputs)},), found {_shape(y)}.")
-    _check_mask(mask, len(outputs))
-
-
-def _check_mask(mask: Tensor, rows: int) -> None:
-    if mask.dtype != torch.bool or mask.shape != (rows,):
-        found = f"{mask.dtype} {_shape(mask)}"
-        raise ConfigError(f"mask must be torch.bool of shape ({rows},), found {found}.")
-    if not mask.any():
-        raise ConfigError("mask must select at least one row, found none.")
+    check_mask("mask", mask, y.shape)
 
 
 def _check_labels(labels: Tensor, classes: int) -> None:

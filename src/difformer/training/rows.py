@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from difformer.errors import ConfigError
+from difformer.training.objectives import check_mask
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,10 @@ class Rows:
     def __post_init__(self) -> None:
         if self.y.dtype != torch.int64 and not self.y.is_floating_point():
             raise ConfigError(f"y must be torch.int64 or floating, found {self.y.dtype}.")
-        _check_mask("train_mask", self.train, self.y)
+        _check_rows("train_mask", self.train, self.y)
         if self.val is None:
             return
-        _check_mask("val_mask", self.val, self.y)
+        _check_rows("val_mask", self.val, self.y)
         shared = int((self.train & self.val).sum())
         if shared:
             raise ConfigError(f"train_mask and val_mask must be disjoint, found {shared} in both.")
@@ -55,13 +56,8 @@ class Rows:
         return digest.hexdigest()
 
 
-def _check_mask(name: str, mask: Tensor, y: Tensor) -> None:
-    if mask.dtype != torch.bool or mask.shape != y.shape[:1]:
-        expected = f"torch.bool of shape {tuple(y.shape[:1])}"
-        found = f"{mask.dtype} of shape {tuple(mask.shape)}"
-        raise ConfigError(f"{name} must be {expected}, found {found}.")
-    if not mask.any():
-        raise ConfigError(f"{name} must select at least one row, found none.")
+def _check_rows(name: str, mask: Tensor, y: Tensor) -> None:
+    check_mask(name, mask, y.shape[:1])
     chosen = y[mask]
     bad = ~chosen.isfinite() if chosen.is_floating_point() else chosen < 0
     if bad.any():
