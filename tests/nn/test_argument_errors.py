@@ -5,8 +5,10 @@ import re
 import pytest
 import torch
 
+from difformer.diffusion import Neighbourhood
 from difformer.errors import ConfigError, DataError
 from difformer.nn import DIFFormer, DIFFormerConv
+from difformer.nn.decoupled import DecoupledDIFFormer
 
 BAD_CONV = {
     "channels-zero": ({"channels": 0}, "channels must be a whole number of at least 1, found 0."),
@@ -83,6 +85,14 @@ def test_model_arguments(case):
     options, message = {**BAD_CONV, **BAD_MODEL}[case]
     with pytest.raises(ConfigError, match=re.escape(message)):
         DIFFormer(**{**SIZES, **options})
+
+
+@pytest.mark.parametrize(
+    "term", ["simple", "identity", "graph_attention", Neighbourhood(space="state")]
+)
+def test_decoupled_diffusion_needs_fixed_terms(term):
+    with pytest.raises(ConfigError, match="fixed rates on few pairs"):
+        DecoupledDIFFormer(3, 2, diffusivity=["graph", term])
 
 
 def edges(*pairs):

@@ -232,9 +232,12 @@ class Diffusivity:
 
     @property
     def fixed(self) -> bool:
-        """Whether its rates do not change while the states move."""
-        moving = self.neighbours is not None and self.neighbours.space == "state"
-        return self.penalty is QUADRATIC and self.support != "all" and not moving
+        """Whether it acts on few pairs, at rates that do not change while the states move."""
+        if self.penalty is not QUADRATIC:
+            return False
+        if self.neighbours is not None:
+            return self.neighbours.space == "input"
+        return self.support == "edges"
 
     @property
     def unshifted(self) -> "Diffusivity":

@@ -174,7 +174,7 @@ class DIFFormerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             one_of(name, sorted(ENGINES[self.encoder].keywords), "each key of options")
         terms = resolve_all(self.diffusivity) if self.diffusivity is not None else ()
         for term in terms:
-            if self.encoder == "decoupled" and not (term.fixed and term.support != "self"):
+            if self.encoder == "decoupled" and not term.fixed:
                 raise ConfigError(
                     f"encoder 'decoupled' needs fixed rates on few pairs ('local' or 'graph'), "
                     f"found diffusivity {term.name!r}; use encoder 'trained' for it."

@@ -9,7 +9,12 @@ from torch import Tensor
 from difformer.estimators.engine import Fitting, keywords_of, pack_edges, seeded_build
 from difformer.estimators.features import FeatureMap
 from difformer.nn.context import FrozenContext
-from difformer.nn.decoupled import IN_INPUT_SPACE, DecoupledDIFFormer, scaled_rows
+from difformer.nn.decoupled import (
+    IN_INPUT_SPACE,
+    DecoupledDIFFormer,
+    as_probabilities,
+    scaled_rows,
+)
 from difformer.nn.pretrained import describe, restore
 from difformer.nn.trace import Trace, trace
 from difformer.runs.records import Record
@@ -89,7 +94,7 @@ class DecoupledEngine:
         for _ in range(model.label_steps):
             q = model.label_step(q, start, towards, known)
             known = model.label_step(known, self._start, context.structure)
-        return q / q.sum(1, keepdim=True).clamp_min(1e-30), states
+        return as_probabilities(q), states
 
     def trace(self, y: Tensor | None = None) -> Trace:
         """Energy parts of the diffusion of states."""

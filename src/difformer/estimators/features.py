@@ -15,10 +15,10 @@ from torch import Tensor
 from difformer.data.instances import Features
 from difformer.data.projection import Projection, pca
 from difformer.errors import DataError
+from difformer.nn.decoupled import ROW_NORM
 
 WIDEST = 256  # more features than this are reduced to so many directions
 NARROWEST = 16  # fewer dense features than this get a constant beside them
-ROW_NORM = 4.0
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,15 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from sklearn.preprocessing import normalize
 
+from difformer.data.instances import UNLABELLED, Features
 from difformer.errors import ConfigError, DataError
+from difformer.nn.decoupled import ROW_NORM
 
-Features: TypeAlias = Any  # NDArray of floats or scipy CSR, (N, F); scipy ships no types
 Probabilities: TypeAlias = NDArray[np.float64]  # (N, C), rows sum to 1
 
-HIDDEN = -1
-ROW_NORM = 4.0
+HIDDEN = UNLABELLED
 MAX_DENSE_ENTRIES = 20_000_000  # 80 MB in float32; wider count tables are projected instead
 PROJECTED = 256
 
@@ -99,9 +100,7 @@ def scaled(x: Features) -> Features:
         dense = np.asarray(x, dtype=np.float64)
         square = np.square(dense).sum() / max(len(dense), 1)
         return dense * (ROW_NORM / np.sqrt(square) if square > 0 else 1.0)
-    norms = np.sqrt(np.asarray(x.multiply(x).sum(axis=1), dtype=np.float64).ravel())
-    factors = np.divide(ROW_NORM, norms, out=np.zeros_like(norms), where=norms > 0)
-    return sparse.csr_matrix(sparse.diags(factors) @ x)
+    return sparse.csr_matrix(ROW_NORM * normalize(x.astype(np.float64)))
 
 
 def dense(x: Features, seed: int) -> NDArray[np.float64]:

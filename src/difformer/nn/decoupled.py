@@ -26,7 +26,7 @@ from difformer.nn.conv import DIFFormerConv, is_number
 from difformer.nn.encoder import DIFFormer
 from difformer.nn.structure import Structure
 
-ROW_NORM = 4.0  # length of every row that the readout sees
+ROW_NORM = 4.0  # length of every row of features and of what the readout sees
 
 IN_INPUT_SPACE = Neighbourhood(weights="self-tuned", self_loops=False, norm="sym")
 IN_COMPONENTS = Neighbourhood(weights="self-tuned", self_loops=False, norm="sym", components=50)
@@ -49,7 +49,7 @@ class DecoupledDIFFormer(nn.Module):
         label_source: gamma.
 
     Raises:
-        ConfigError: If a value is out of range.
+        ConfigError: If a value is out of range, or a term is not fixed.
 
     Example:
         >>> model = DecoupledDIFFormer(4, 2, steps=3)
@@ -74,6 +74,12 @@ class DecoupledDIFFormer(nn.Module):
     ) -> None:
         super().__init__()
         terms = resolve_all(diffusivity)
+        for term in terms:
+            if not term.fixed:
+                raise ConfigError(
+                    "decoupled diffusion needs fixed rates on few pairs ('local' or 'graph'), "
+                    f"found diffusivity {term.name!r}."
+                )
         for name, count, least in (
             ("steps", steps, 1),
             ("members", members, 0),
@@ -156,7 +162,7 @@ class DecoupledDIFFormer(nn.Module):
         q = start
         for _ in range(self.label_steps):
             q = self.label_step(q, start, structure)
-        return _as_probabilities(q)
+        return as_probabilities(q)
 
 
 def default_mix(terms: Sequence[Diffusivity]) -> tuple[float, ...]:
@@ -172,7 +178,7 @@ def default_mix(terms: Sequence[Diffusivity]) -> tuple[float, ...]:
     return weights if on_graph in weights else (*weights, on_graph)
 
 
-def _as_probabilities(q: Tensor) -> Tensor:
+def as_probabilities(q: Tensor) -> Tensor:
     """Rows that sum to 1, up to what an instance without any neighbour has lost."""
     return q / q.sum(1, keepdim=True).clamp_min(torch.finfo(q.dtype).tiny)
 
