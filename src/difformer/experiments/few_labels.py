@@ -7,7 +7,6 @@ No validation rows: every method has fixed settings. Laplace and Poisson learnin
 """
 
 import argparse
-import shlex
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +15,7 @@ from difformer.data import datasets
 from difformer.errors import DifformerError
 from difformer.experiments.baselines import BASELINES, methods
 from difformer.experiments.comparison import compare
-from difformer.experiments.record import figures_of, write_record
+from difformer.experiments.record import figures_of, module_command, write_record
 from difformer.experiments.showdown import DEFAULT, drawn_cases, ours
 
 CLASSICS = tuple(name for name, row in BASELINES.items() if not row.needs_graph)
@@ -39,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
             asked.out,
             protocol=f"per-class: {asked.labels} labels a class, judged on all other rows; "
             "no validation rows, fixed settings; ± over splits, split seed = model seed",
-            command="python -m difformer.experiments.few_labels " + shlex.join(sys.argv[1:]),
+            command=module_command("difformer.experiments.few_labels", arguments),
             seeds=result.seeds,
             splits=result.splits,
             figures=figures_of(result),

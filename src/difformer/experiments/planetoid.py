@@ -9,7 +9,6 @@ are read once, with those weights. Settings were fixed beforehand on other split
 """
 
 import argparse
-import shlex
 import sys
 import time
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from difformer.data.splits import Split, by_protocol
 from difformer.errors import DifformerError
 from difformer.estimators.trained import views_of
 from difformer.experiments.comparison import paired_interval
-from difformer.experiments.record import Figure, write_record
+from difformer.experiments.record import Figure, module_command, write_record
 from difformer.nn import DIFFormer
 from difformer.nn.official import official_options
 from difformer.nn.structure import to_tensor
@@ -178,7 +177,7 @@ def main(arguments: list[str] | None = None) -> int:
             asked.out,
             protocol=f"{asked.protocol}; epoch chosen on validation accuracy; "
             f"{asked.epochs} epochs; ± over {_spread(asked.protocol)}",
-            command="python -m difformer.experiments.planetoid " + shlex.join(sys.argv[1:]),
+            command=module_command("difformer.experiments.planetoid", arguments),
             seeds=range(asked.runs),
             splits=_splits(asked.protocol, asked.runs),
             figures=figures,

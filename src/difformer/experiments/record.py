@@ -6,7 +6,9 @@ names no user, host or folder. Values stand in the unit that the metric's name s
 
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -152,6 +154,17 @@ def write_record(
         raise ConfigError(f"Not a record for {path}: {_first(error)}.") from error
     write_json(path, record.model_dump(mode="json"))
     return record
+
+
+def module_command(module: str, arguments: Sequence[str] | None = None) -> str:
+    """Return what to type to run an experiment's module again; default: as this process was told.
+
+    Example:
+        >>> module_command("difformer.experiments.few_labels", ["--data", "digits"])
+        'python -m difformer.experiments.few_labels --data digits'
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    return shlex.join(["python", "-m", module, *given])
 
 
 def read_record(path: str | Path) -> Record:
