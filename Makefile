@@ -24,7 +24,7 @@ demo: $(STAMP)
 	$(BIN)/difformer demo --out runs/demo
 
 test: lint types
-	$(BIN)/python -m pytest tests src/difformer --doctest-modules $(PYTEST_ARGS)
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest tests src/difformer --doctest-modules $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check --quiet .
