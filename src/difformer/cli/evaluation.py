@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from difformer.errors import DataError
-from difformer.training.metrics import classification_metrics, confusion_matrix
+from difformer.training.metrics import NAMES, SHARES, classification_metrics, confusion_matrix
 
 
 def judge(
@@ -51,23 +51,12 @@ def class_positions(names: Sequence[str], classes: Any) -> NDArray[np.int64]:
     return np.array([known[name] for name in names], dtype=np.int64)
 
 
-NAMES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "log_loss": "log loss",
-    "roc_auc": "ROC AUC",
-    "expected_calibration_error": "expected calibration error",
-}
-AS_PERCENT = ("accuracy", "balanced_accuracy", "macro_f1")
-
-
 def describe(result: dict[str, Any]) -> list[str]:
     """The metrics in lines for a person."""
     lines = [f"Judged on {result['how']}"]
     for key, value in result["metrics"].items():
         if value is None:
             continue
-        shown = f"{100 * value:.1f} %" if key in AS_PERCENT else f"{value:.3f}"
+        shown = f"{100 * value:.1f} %" if key in SHARES else f"{value:.3f}"
         lines.append(f"  {NAMES.get(key, key):27s} {shown}")
     return lines

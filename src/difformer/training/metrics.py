@@ -16,6 +16,17 @@ from difformer.errors import ConfigError
 Values = ArrayLike | Tensor
 Floats = NDArray[np.float64]
 
+# For people: what each figure of ``classification_metrics`` is called, and which are shares.
+NAMES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "roc_auc": "ROC AUC",
+    "log_loss": "log loss, nats",
+    "expected_calibration_error": "calibration error",
+}
+SHARES = ("accuracy", "balanced_accuracy", "expected_calibration_error")
+
 
 def accuracy(y_true: Values, y_pred: Values) -> float:
     """Share of right predictions, in 0 to 1. Shapes: both (N,)."""

@@ -6,20 +6,12 @@ from difformer.report.blocks import Block, Cell, Grid, HeatMap, Section, Text, T
 from difformer.report.files import Files
 from difformer.report.saved import Evaluation
 from difformer.report.words import count, counted, figure, percent, points, shortened
+from difformer.training.metrics import NAMES, SHARES
 
 KEY, TITLE = "evaluation", "How good it is"
 MOST_CLASSES = 30  # a larger matrix is no picture any more
 MOST_CONFUSIONS = 20
 LONGEST_NAME = 80  # characters; every cell of the heat map repeats two
-NAMES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "roc_auc": "ROC AUC",
-    "log_loss": "log loss, nats",
-    "expected_calibration_error": "calibration error",
-}
-SHARES = {"accuracy", "balanced_accuracy", "expected_calibration_error"}
 
 
 def evaluation(files: Files) -> Section:
