@@ -229,10 +229,8 @@ class DIFFormerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _engine_options(self) -> dict[str, Any]:
         options = {**DEFAULT_OPTIONS[self.encoder], **(self.options or {})}
         if self.diffusivity is not None:
-            single = isinstance(self.diffusivity, str) or not isinstance(
-                self.diffusivity, (list, tuple)
-            )
-            options["diffusivity"] = (self.diffusivity,) if single else tuple(self.diffusivity)
+            several = isinstance(self.diffusivity, (list, tuple))
+            options["diffusivity"] = tuple(self.diffusivity) if several else (self.diffusivity,)
         return options
 
     def _training_config(self) -> TrainingConfig:

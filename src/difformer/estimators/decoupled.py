@@ -26,7 +26,6 @@ from difformer.training.trainer import train
 class DecoupledEngine:
     """States diffuse, an ensemble learns from the labelled rows, labels diffuse."""
 
-    name: ClassVar[str] = "decoupled"
     keywords: ClassVar[frozenset[str]] = keywords_of(DecoupledDIFFormer)
 
     def __init__(

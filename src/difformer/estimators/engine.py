@@ -7,12 +7,12 @@ Letters: N fitted instances, F features, C classes, O new rows.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from difformer.nn.trace import Trace
 from difformer.runs import RunDirectory
@@ -20,6 +20,8 @@ from difformer.runs.records import Record
 from difformer.training.config import TrainingConfig
 from difformer.training.progress import Report
 from difformer.training.randomness import seeded
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,6 @@ class Fitting:
 class Engine(Protocol):
     """A fitted encoder with its context."""
 
-    name: ClassVar[str]
     keywords: ClassVar[frozenset[str]]  # the options that ``fit`` knows
     history: list[Record]
 
@@ -95,7 +96,7 @@ class Engine(Protocol):
         ...
 
 
-def seeded_build(seed: int, build: Any) -> Any:
+def seeded_build(seed: int, build: Callable[[], Model]) -> Model:
     """Call ``build`` with torch's generator at ``seed``; the caller's stream is left alone."""
     with seeded(seed):
         return build()

@@ -24,7 +24,6 @@ from difformer.training.trainer import train
 class TrainedEngine:
     """A trained encoder and the rows it was fitted on, as frozen context for new ones."""
 
-    name: ClassVar[str] = "trained"
     keywords: ClassVar[frozenset[str]] = keywords_of(DIFFormer)
 
     def __init__(self, context: FrozenContext, y: Tensor, history: list[Record]) -> None:
