@@ -83,7 +83,7 @@ def trace(
         y: Classes of the instances, -1 unknown, shape (N,): for the contrast.
 
     Cost: that of a forward pass, plus O(N^2 C) time for penalties that are not affine in squared
-    distance.
+    distance, and to see whether raw states lie within a penalty's limit.
     """
     was_training = model.training
     model.eval()
