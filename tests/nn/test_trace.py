@@ -195,6 +195,11 @@ def test_the_mode_is_restored_even_after_an_error(training):
     assert model.training is training
 
 
+def test_labels_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"y must have shape \(4,\), found \(3,\)"):
+        cases.make("simple").trace(cases.draw(4), y=torch.tensor([0, 1, 0]))
+
+
 def test_corners():
     model = cases.make("simple")
     nothing = model.trace(cases.draw(0), y=torch.zeros(0, dtype=torch.long)).steps[0].terms[0]

@@ -243,6 +243,8 @@ class DIFFormerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _validation(self, validation: Any, rows: int) -> tuple[Tensor, Tensor] | None:
         if validation is None:
             return None
+        if not isinstance(validation, (list, tuple)) or len(validation) != 2:
+            raise DataError(f"validation must be a pair of mask and labels, found {validation!r}.")
         mask, labels = (np.asarray(part) for part in validation)
         if mask.shape != (rows,) or labels.shape != (rows,):
             raise DataError(
@@ -309,7 +311,10 @@ def _edges(edge_index: Any, edge_weight: Any) -> tuple[Tensor | None, Tensor | N
     index = torch.from_numpy(given.astype(np.int64))
     if edge_weight is None:
         return index, None
-    weight = np.array(edge_weight, dtype=np.float32)
+    try:
+        weight = np.array(edge_weight, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"edge_weight must hold numbers, found something else ({error}).") from None
     if not np.isfinite(weight).all():
         raise DataError("edge_weight must be finite, found NaN or infinity.")
     return index, torch.from_numpy(weight)

@@ -17,6 +17,7 @@ from difformer.diffusion.pairwise import paired_distance
 from difformer.diffusion.penalty import QUADRATIC
 from difformer.diffusion.propagate import unit
 from difformer.diffusion.segments import segment
+from difformer.errors import DataError
 from difformer.nn.conv import DIFFormerConv
 from difformer.nn.influence import States, flow_of, weights_of
 from difformer.nn.official import OfficialConv
@@ -82,9 +83,14 @@ def trace(
         x, edge_index, edge_weight, batch: As for the model.
         y: Classes of the instances, -1 unknown, shape (N,): for the contrast.
 
+    Raises:
+        DataError: If y does not hold one class for each instance, or as the model does.
+
     Cost: that of a forward pass, plus O(N^2 C) time for penalties that are not affine in squared
     distance, and to see whether raw states lie within a penalty's limit.
     """
+    if y is not None and y.shape != x.shape[:1]:
+        raise DataError(f"y must have shape ({x.shape[0]},), found {tuple(y.shape)}.")
     was_training = model.training
     model.eval()
     try:
