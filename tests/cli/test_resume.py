@@ -10,19 +10,19 @@ import time
 import cli_files as files
 import pytest
 
-EPOCHS = 120
+EPOCHS = 80
 FIT = (
     "fit", "nodes.csv", "--target", "kind", "--encoder", "trained",
     "--set", f"epochs={EPOCHS}", "--set", "checkpoint_every=5",
 )  # fmt: skip
-KILL_AT = (12, 47, 91)  # epochs
+KILL_AT = (7, 23, 41)  # epochs
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("resume") / "first"
     path.mkdir()
-    files.make_tables(path, count=600, new=0)
+    files.make_tables(path, count=400, new=0)
     return path
 
 

@@ -105,6 +105,7 @@ def test_zero_rows_stay_zero(width):
 @pytest.mark.parametrize("width", [2, 20, WIDEST + 4])
 def test_a_set_of_zeros(width):
     features = FeatureMap.fit(np.zeros((5, width), dtype=np.float32))
+    assert features.constant == (1 if width < NARROWEST else None)
     assert np.isfinite(features.apply(np.zeros((2, width), dtype=np.float32)).numpy()).all()
 
 
