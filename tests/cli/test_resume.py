@@ -126,3 +126,16 @@ def test_an_unfinished_run_with_another_setting_is_refused(change, names, begun,
     assert any(name in done.stderr for name in names), done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
     assert snapshot(folder) == before
+
+
+def test_without_out_the_same_command_takes_up_what_it_left_unfinished(tmp_path):
+    from difformer.cli.workflow import free_folder
+    from difformer.runs import RunDirectory
+
+    left = RunDirectory.create(tmp_path / "runs" / "nodes", {"seed": 1})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        assert free_folder("nodes.csv", {"seed": 1}).name == "nodes"
+        assert free_folder("nodes.csv", {"seed": 2}).name == "nodes-2"
+        left.finish({})
+        assert free_folder("nodes.csv", {"seed": 1}).name == "nodes-2"

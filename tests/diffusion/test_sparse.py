@@ -224,3 +224,21 @@ def test_bad_graphs_are_refused():
     z = torch.randn(3, 1, 2)
     with pytest.raises(ConfigError, match="needs to be told which"):
         propagate(DIFFUSIVITIES["graph"], z, z, z)
+
+
+def test_a_narrow_kernel_on_edges_does_not_underflow():
+    from difformer.diffusion import welsch
+
+    narrow = Diffusivity("narrow", welsch(0.01), "edges", sphere=False)
+    z = torch.tensor([[0.0], [3.0], [5.0]]).unsqueeze(1)
+    edges = torch.tensor([[1, 2], [0, 0]])
+    weights = observed(edges, None, 3, self_loops=False)
+    out = propagate(narrow, z, z, z, weights=weights)
+    torch.testing.assert_close(out[:, 0, 0], torch.tensor([3.0, 0.0, 0.0]))  # the nearer of two
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_degrees_below_the_normal_numbers_stay_finite(norm):
+    edges = torch.tensor([[1], [0]])
+    weights = observed(edges, torch.tensor([1e-40]), 2, self_loops=False)
+    assert torch.isfinite(weights.normalised(norm).values).all()

@@ -1,6 +1,7 @@
 """From a request to a finished run directory: the one path behind ``fit`` and ``demo``."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,11 +80,12 @@ def fit_and_report(request: Request) -> Path:
     prepared = prepare(request)
     model = build(request)
     cases = _cases(prepared, request) if request.compare else []
-    folder = request.out or free_folder(request.data)
+    configuration = _configuration(request, model)
+    folder = request.out or free_folder(request.data, configuration)
     atomic.check_output(folder)
     screen = console()
     say(_about(prepared, request), screen)
-    run = RunDirectory.create(folder, _configuration(request, model), overwrite=request.overwrite)
+    run = RunDirectory.create(folder, configuration, overwrite=request.overwrite)
     data = prepared.instances
     labels = np.array([*data.classes, ""], dtype=object)[prepared.visible]
     labels[prepared.visible < 0] = None
@@ -172,18 +174,20 @@ def _changed(settings: TrainingConfig) -> dict[str, Any]:
     return {key: value for key, value in settings.model_dump().items() if key != "seed"}
 
 
-def free_folder(data: str) -> Path:
-    """runs/NAME, or runs/NAME-2, ... where a run is already there."""
+def free_folder(data: str, configuration: Mapping[str, object]) -> Path:
+    """runs/NAME, or runs/NAME-2, ...: the first that is free, or that this run left unfinished."""
     stem = Path(data).stem or "run"
     candidate, number = Path("runs") / stem, 1
-    while candidate.exists():
+    while candidate.exists() and not RunDirectory.can_resume(candidate, configuration):
         number += 1
         candidate = Path("runs") / f"{stem}-{number}"
     return candidate
 
 
 def _configuration(request: Request, model: DIFFormerClassifier) -> dict[str, object]:
-    asked = {key: value for key, value in asdict(request).items() if key != "overwrite"}
+    # Where it is written, and how its settings were spelled, do not make it another run.
+    apart = ("overwrite", "out", "config", "settings")
+    asked = {key: value for key, value in asdict(request).items() if key not in apart}
     return {"request": asked, "training": dict(model.training or {})}
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from difformer.diffusion.pairwise import paired_distance
-from difformer.diffusion.penalty import Scalar
+from difformer.diffusion.penalty import Penalty
 from difformer.errors import DataError, one_of
 
 with warnings.catch_warnings():
@@ -124,12 +124,12 @@ class SparseWeights:
         """
         one_of(norm, ("row", "sym"), "norm")
         degree = self.degree
-        inverse = torch.where(degree > 0, degree, 1).reciprocal()
+        inverse = _not_vanishing(degree).reciprocal()
         row = self.pattern.row
         if norm == "row":
             return SparseWeights(self.pattern, self.values * inverse[row])
         other = degree if source_degree is None else source_degree
-        other = torch.where(other > 0, other, 1).rsqrt()
+        other = _not_vanishing(other).rsqrt()
         values = self.values * inverse.sqrt()[row] * other[self.pattern.col]
         return SparseWeights(self.pattern, values)
 
@@ -149,6 +149,11 @@ class SparseWeights:
         """The matrix itself, (N, L): for inspection of small sets."""
         out = self.values.new_zeros(self.pattern.rows, self.pattern.columns)
         return out.index_put((self.pattern.row, self.pattern.col), self.values, accumulate=True)
+
+
+def _not_vanishing(degree: Tensor) -> Tensor:
+    """Degrees that have an inverse; below the normal numbers it would be infinite."""
+    return torch.where(degree >= torch.finfo(degree.dtype).tiny, degree, 1)
 
 
 def sparse_weights(
@@ -233,15 +238,21 @@ def attend(
     k: Tensor,  # (L, H, M)
     v: Tensor,  # (L, H, D)
     weights: SparseWeights,
-    rate: Scalar,
+    penalty: Penalty,
     sphere: bool,
 ) -> tuple[Tensor, Tensor]:
     """Rates on the pairs of a sparse support alone: numerator (N, H, D), denominator (N, H).
 
-    Graph attention in the unified view: w_ij = a_ij f(x_ij). Cost O(E (M + D)) time and memory.
+    Graph attention in the unified view: w_ij = a_ij f(x_ij). Both are relative to each row's
+    nearest pair where the penalty is shiftable. Cost O(E (M + D)) time and memory.
     """
     row, col = weights.pattern.row, weights.pattern.col
-    w = rate(paired_distance(q[row], k[col], sphere)) * weights.values.unsqueeze(-1)  # (E, H)
+    x = paired_distance(q[row], k[col], sphere)  # (E, H)
+    if penalty.shiftable:
+        nearest = x.new_full(q.shape[:2], torch.inf)
+        index = row.unsqueeze(1).expand_as(x)
+        x = x - nearest.scatter_reduce(0, index, x.detach(), "amin")[row]
+    w = penalty.rate(x) * weights.values.unsqueeze(-1)
     denominator = w.new_zeros(q.shape[:2]).index_add(0, row, w)
     numerator = torch.stack(
         [

@@ -77,7 +77,7 @@ def accumulate(
     if penalty is QUADRATIC:
         denominator = weights.degree.unsqueeze(1).expand(-1, v.shape[1])
         return Flow(weights.matmul(v), denominator)
-    return Flow(*graph.attend(q, k, v, weights, penalty.rate, sphere))
+    return Flow(*graph.attend(q, k, v, weights, penalty, sphere))
 
 
 def _centred(q: Tensor, k: Tensor, segments: Segments) -> tuple[Tensor, Tensor]:

@@ -83,6 +83,15 @@ class RunDirectory:
         return cls(folder, tomllib.loads(text))
 
     @classmethod
+    def can_resume(cls, path: str | Path, config: Mapping[str, object]) -> bool:
+        """Whether ``create`` would take up an unfinished run of this configuration there."""
+        folder = Path(path)
+        if not folder.is_dir() or not _is_run(folder):
+            return False
+        run = cls.open(folder)
+        return not run.is_finished and run.config == tomllib.loads(_to_toml(config))
+
+    @classmethod
     def open(cls, path: str | Path) -> "RunDirectory":
         """Open an existing run, finished or not, without changing it.
 
