@@ -292,6 +292,8 @@ def _compare(run: RunDirectory, cases: "list[Case]", request: Request) -> None:
     from difformer.experiments.comparison import render
 
     screen = console()
+    splits = "one split" if len(cases) == 1 else f"{len(cases)} splits"
+    say([f"Comparing with other methods on {splits} ..."], screen)
     with progress_line(screen) as show:
         result = showdown.showdown(cases, range(len(cases)), _asked(request), show)
     run.write_json("comparison.json", result.as_dict())
