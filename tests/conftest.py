@@ -1,11 +1,22 @@
-"""What all tests share: the option that turns missing benchmark data into failures."""
+"""What all tests share: one thread, and the option that makes missing benchmark data fail."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
 
 VARIABLE = "DIFFORMER_DATA"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    """The tensors of the tests are small: a second thread would only be waited for."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

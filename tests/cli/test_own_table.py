@@ -167,3 +167,41 @@ def test_datasets_are_listed():
     assert done.returncode == 0
     assert "digits" in done.stdout
     assert "cora" in done.stdout
+
+
+def test_a_column_can_be_left_out(fitted):
+    folder, _, _ = fitted
+    done = files.run(
+        "fit", "nodes.csv", "--target", "kind", "--drop", "size", "--out", "dropped", cwd=folder
+    )
+    assert done.returncode == 0, done.stderr
+    assert "'size' is left out, as asked" in done.stdout
+    assert "cannot be told without hidden labels" in done.stdout
+    lines = (folder / "new.csv").read_text().splitlines()
+    (folder / "narrow.csv").write_text(
+        "\n".join(",".join(c for i, c in enumerate(x.split(",")) if i != 1) for x in lines) + "\n"
+    )
+    done = files.run("predict", "dropped", "narrow.csv", "--out", "narrow_out.csv", cwd=folder)
+    assert done.returncode == 0, done.stderr
+
+
+def test_evaluate_leaves_out_the_rows_that_taught(fitted):
+    folder, truth, _ = fitted
+    rows = files.read(folder / "nodes.csv")
+    files.write(
+        folder / "known.csv",
+        [list(rows[0]), *([*list(r.values())[:-1], truth[r["id"]]] for r in rows)],
+    )
+    done = files.run("evaluate", "out/run", "known.csv", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "18 rows are left out: their labels were used in fitting." in done.stdout
+    assert "Judged on 72 labelled rows" in done.stdout
+
+
+def test_the_demo_replaces_nothing_but_a_demo(fitted):
+    folder, _, _ = fitted
+    before = (folder / "out/run/manifest.json").read_bytes()
+    done = files.run("demo", "--out", "out/run", cwd=folder)
+    assert done.returncode == 2
+    assert "holds another run" in done.stderr
+    assert (folder / "out/run/manifest.json").read_bytes() == before

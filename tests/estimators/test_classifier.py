@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 
 from difformer import DIFFormerClassifier
@@ -325,3 +326,35 @@ class TestValidation:
         x, _, known = rows
         with pytest.raises(ConfigError, match="disjoint"):
             DIFFormerClassifier().fit(x, known, validation=(known >= 0, known))
+
+
+@pytest.mark.parametrize("parameters", [{}, {"encoder": "trained", "diffusivity": "welsch"}])
+def test_a_fitted_model_survives_pickling_and_copying(parameters):
+    import copy
+    import pickle
+
+    x, y = load_digits(return_X_y=True)
+    x, y = x[:60], np.where(np.arange(60) % 3 == 0, y[:60], -1)
+    model = DIFFormerClassifier(**parameters, training={"epochs": 3}).fit(x, y)
+    for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        np.testing.assert_array_equal(other.predict_proba(x[:5]), model.predict_proba(x[:5]))
+
+
+def test_columns_of_a_data_frame_must_stay_as_they_were():
+    x, y = load_digits(return_X_y=True)
+    frame = pd.DataFrame(x[:60], columns=[f"c{i}" for i in range(64)])
+    model = DIFFormerClassifier(training={"epochs": 3})
+    model.fit(frame, np.where(np.arange(60) % 3 == 0, y[:60], -1))
+    assert model.feature_names_in_[1] == "c1"
+    with pytest.raises(DataError, match="same order"):
+        model.predict(frame.iloc[:, ::-1])
+    with pytest.raises(DataError, match="'odd' is new"):
+        model.predict(frame.rename(columns={"c0": "odd"}))
+
+
+def test_an_empty_text_is_no_class():
+    x = load_digits().data[:60]
+    y = np.array(["", "a", "b"] * 20)
+    assert DIFFormerClassifier(training={"epochs": 3}).fit(x, y).classes_.tolist() == ["a", "b"]
+    listed = DIFFormerClassifier(training={"epochs": 3}).fit(x, y.tolist())
+    assert listed.classes_.tolist() == ["a", "b"]

@@ -13,7 +13,7 @@ def evaluate(
 ) -> None:
     """Print metrics of a run on its held-out rows, or on a labelled table."""
     from difformer.cli.evaluation import describe, judge
-    from difformer.cli.saved import open_run, read_evaluation, score_new_rows
+    from difformer.cli.saved import open_run, read_evaluation, score_new_rows, without_taught
     from difformer.cli.screen import say
 
     saved = open_run(run)
@@ -21,6 +21,7 @@ def evaluate(
         say(describe(read_evaluation(saved)))
         return
     scored = score_new_rows(saved, data, edges, directed, labelled=True)
+    scored = without_taught(saved, scored)
     known = scored.labels >= 0
     how = f"{int(known.sum())} labelled rows of {data}, scored as new rows."
     result = judge(how, scored.labels[known], scored.probabilities[known], saved.model.classes_)

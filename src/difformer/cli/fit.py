@@ -17,6 +17,7 @@ def fit(
         None, "--id", help="Column that names the rows. Default: 'id', else the row number."
     ),
     categorical: list[str] = typer.Option([], help="Column to read as categories; repeatable."),
+    drop: list[str] = typer.Option([], help="Column to leave out; repeatable."),
     directed: bool = typer.Option(False, help="Edges point from source to target only."),
     encoder: str = typer.Option("decoupled", help="decoupled (best with few labels) or trained."),
     diffusivity: list[str] = typer.Option(
@@ -47,6 +48,7 @@ def fit(
             target=target,
             id_column=id_column,
             categorical=tuple(categorical),
+            drop=tuple(drop),
             directed=directed,
             encoder=encoder,
             diffusivity=tuple(diffusivity),

@@ -84,6 +84,26 @@ def score_new_rows(
     return Scored(rows.ids, labels, probabilities, tuple(notes))
 
 
+def without_taught(saved: SavedRun, scored: Scored) -> Scored:
+    """Leave out rows whose labels the run was taught: on them it would judge itself too well."""
+    if saved.schema is None or saved.schema.id_column is None:
+        return scored
+    taught_rows = (saved.model.engine_.y >= 0).numpy()
+    taught = {name for name, is_taught in zip(saved.ids, taught_rows, strict=True) if is_taught}
+    kept = np.array([name not in taught for name in scored.ids], dtype=bool)
+    count = int((~kept).sum())
+    if count == 0:
+        return scored
+    rows = "row is" if count == 1 else "rows are"
+    note = f"{count} {rows} left out: their labels were used in fitting."
+    return Scored(
+        tuple(np.array(scored.ids, dtype=object)[kept]),
+        scored.labels[kept],
+        scored.probabilities[kept],
+        (*scored.notes, note),
+    )
+
+
 def read_evaluation(saved: SavedRun) -> dict[str, Any]:
     """What the run found on its held-out rows.
 

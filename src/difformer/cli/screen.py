@@ -1,5 +1,6 @@
 """Writing for people: standard output through rich, without colour codes where none belong."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,17 @@ def say(lines: Iterable[str], screen: Console | None = None) -> None:
 def paths(run: Path, names: Iterable[str]) -> list[str]:
     """The files of a run that are there, one line each."""
     return [f"  {run / name}" for name in names if (run / name).exists()]
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Turn Ctrl-C into one sentence and exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        hint = "interrupted; the same command goes on where it stopped."
+        print(f"difformer: {hint}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(130) from None
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from difformer.cli.evaluation import class_positions, describe, judge
 from difformer.cli.saved import EVALUATION, SCHEMA
-from difformer.cli.screen import console, paths, progress_line, say
+from difformer.cli.screen import console, interruptible, paths, progress_line, say
 from difformer.cli.tables import write_predictions
 from difformer.data import datasets
 from difformer.data.instances import Instances
@@ -23,12 +23,15 @@ from difformer.estimators.classifier import DEFAULT_TRAINING
 from difformer.estimators.saving import write_fitted
 from difformer.nn.trace import Trace
 from difformer.runs import RunDirectory, atomic
+from difformer.runs.checkpoint import list_checkpoints
+from difformer.runs.directory import CONFIG
 from difformer.training.config import TrainingConfig, load_config
 
 if TYPE_CHECKING:
     from difformer.experiments.comparison import Case
 
 HELD_OUT = 0.2
+MOST_LINES = 30
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Request:
     target: str | None = None
     id_column: str | None = None
     categorical: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
     directed: bool = False
     encoder: str = "decoupled"
     diffusivity: tuple[str, ...] = ()
@@ -71,11 +75,16 @@ class Prepared:
 
 
 def fit_and_report(request: Request) -> Path:
-    """Do all of it; returns the run's folder.
+    """Do all of it, or end with one sentence at Ctrl-C; returns the run's folder.
 
     Raises:
         DifformerError: Before anything is written, if the input cannot be used.
     """
+    with interruptible():
+        return _fit_and_report(request)
+
+
+def _fit_and_report(request: Request) -> Path:
     started = time.perf_counter()
     prepared = prepare(request)
     model = build(request)
@@ -86,6 +95,8 @@ def fit_and_report(request: Request) -> Path:
     screen = console()
     say(_about(prepared, request), screen)
     run = RunDirectory.create(folder, configuration, overwrite=request.overwrite)
+    if started_before := list_checkpoints(run.checkpoints):
+        say([f"Taking up the unfinished run {folder} at {started_before[-1].name}."], screen)
     data = prepared.instances
     labels = np.array([*data.classes, ""], dtype=object)[prepared.visible]
     labels[prepared.visible < 0] = None
@@ -142,6 +153,7 @@ def _read(request: Request) -> tuple[Instances, TableSchema | None]:
         request.categorical,
         request.edges,
         request.directed,
+        drop=request.drop,
     )
 
 
@@ -172,6 +184,19 @@ def _unless_in(request: Request, defaults: list[str]) -> list[str]:
 
 def _changed(settings: TrainingConfig) -> dict[str, Any]:
     return {key: value for key, value in settings.model_dump().items() if key != "seed"}
+
+
+def check_replaceable(folder: Path) -> None:
+    """Refuse to replace anything but an earlier run of the demo.
+
+    Raises:
+        ConfigError: If a run of other data lies there.
+    """
+    if not (folder / CONFIG).is_file():
+        return
+    request = RunDirectory.open(folder).config.get("request")
+    if not isinstance(request, dict) or request.get("data") != "digits":
+        raise ConfigError(f"{folder} holds another run; the demo needs a folder of its own.")
 
 
 def free_folder(data: str, configuration: Mapping[str, object]) -> Path:
@@ -310,7 +335,10 @@ def _asked(request: Request) -> dict[str, Any] | None:
 def _about(prepared: Prepared, request: Request) -> list[str]:
     data, lines = prepared.instances, []
     if prepared.schema is not None:
-        lines += [f"  {sentence}" for sentence in prepared.schema.decisions]
+        told = prepared.schema.decisions
+        lines += [f"  {sentence}" for sentence in told[:MOST_LINES]]
+        if len(told) > MOST_LINES:
+            lines.append(f"  ... and {len(told) - MOST_LINES} more, all in {SCHEMA} of the run.")
     edges = "no graph" if data.edge_index is None else f"{data.edge_index.shape[1]} directed edges"
     shown = int((prepared.visible >= 0).sum())
     lines.append(
@@ -325,7 +353,12 @@ def _about(prepared: Prepared, request: Request) -> list[str]:
 def _close(run: RunDirectory) -> None:
     """Say how good it is and where it lies."""
     lines = []
-    if (run.path / EVALUATION).is_file():
+    if not (run.path / EVALUATION).is_file():
+        lines.append(
+            "How good this is cannot be told without hidden labels: "
+            "--compare or --labels-per-class N would say."
+        )
+    else:
         lines += describe(atomic.read_json(run.path / EVALUATION))
     lines.append("Written:")
     lines += paths(run.path, ("predictions.csv", "report.html"))

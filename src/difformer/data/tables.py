@@ -197,6 +197,7 @@ def fit_schema(
     target: str | None = None,
     id_column: str | None = None,
     categorical: Sequence[str] = (),
+    drop: Sequence[str] = (),
 ) -> TableSchema:
     """Decide what each column of a table means.
 
@@ -211,6 +212,8 @@ def fit_schema(
         numbers from 0. It is never a feature.
     categorical : sequence of str, default ()
         Columns to take as categories whatever they look like (up to 5,000 values).
+    drop : sequence of str, default ()
+        Columns to leave out.
 
     Returns
     -------
@@ -227,6 +230,7 @@ def fit_schema(
     """
     identity = _id_column(table, target, id_column)
     _check_roles(table, target, identity, categorical)
+    _check_dropped(table, drop, (target, identity, *categorical))
     classes: tuple[str, ...] = ()
     decisions, columns, dropped = [], [], []
     if target is not None:
@@ -237,6 +241,10 @@ def fit_schema(
         decisions.append(f"Column {identity!r} names the rows and is no feature.")
     for name in table.names:
         if name in (target, identity):
+            continue
+        if name in drop:
+            decisions.append(f"Column {name!r} is left out, as asked.")
+            dropped.append(name)
             continue
         encoder, decision = encoders.fit_column(Cells(table, name), name in categorical)
         decisions.append(decision)
@@ -257,6 +265,7 @@ def load_table(
     edges: PathLike | None = None,
     directed: bool = False,
     schema: TableSchema | None = None,
+    drop: Sequence[str] = (),
 ) -> tuple[Instances, TableSchema]:
     """Read a table, and its edges if there are any, as instances.
 
@@ -264,7 +273,7 @@ def load_table(
     ----------
     path : str or Path
         CSV or Parquet file, see `read_table`.
-    target, id_column, categorical
+    target, id_column, categorical, drop
         As in `fit_schema`; not used if ``schema`` is given.
     edges : str or Path, optional
         Edge list, see `difformer.data.graphs.read_edges`.
@@ -286,7 +295,7 @@ def load_table(
     """
     table = read_table(path)
     if schema is None:
-        schema = fit_schema(table, target, id_column, categorical)
+        schema = fit_schema(table, target, id_column, categorical, drop)
     prepared = schema.transform(table)
     instances, notes = prepared.instances, prepared.warnings
     if edges is not None:
@@ -317,6 +326,15 @@ def _check_roles(
     for name in categorical:
         if name in (target, identity):
             raise ConfigError(f"Column {name!r} is the target or the id, so it is no category.")
+
+
+def _check_dropped(table: Table, drop: Sequence[str], needed: Sequence[str | None]) -> None:
+    for name in drop:
+        table.require(name, "a column to leave out")
+        if name in needed:
+            raise ConfigError(
+                f"Column {name!r} is needed in another role, so it cannot be dropped."
+            )
 
 
 def _unique_ids(cells: Cells) -> tuple[str, ...]:

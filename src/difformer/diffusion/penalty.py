@@ -18,6 +18,8 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -53,6 +55,18 @@ class Penalty:
     affine: tuple[float, float] | None = None
     shiftable: bool = False
     scale: float | None = None
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        """Copy and pickle known penalties by name: their functions are no data."""
+        if _NAMED.get(self.name) is self:
+            return _named, (self.name,)
+        if self.scale is not None and self is _SCALED[self.name](self.scale):
+            return _SCALED[self.name], (self.scale,)
+        return super().__reduce_ex__(protocol)
+
+
+def _named(name: str) -> "Penalty":
+    return _NAMED[name]
 
 
 def _constant(value: float) -> Scalar:
@@ -104,7 +118,11 @@ def welsch(scale: float = 1.0) -> Penalty:
         >>> welsch(0.5).rate(torch.tensor(0.5)).item() == torch.tensor(-1.0).exp().item()
         True
     """
-    s = _positive(scale)
+    return _welsch(_positive(scale))
+
+
+@cache  # equal scales give the same object, so that settings can be compared
+def _welsch(s: float) -> Penalty:
     return Penalty(
         "welsch",
         delta=lambda x: -s * torch.expm1(-x / s),
@@ -117,7 +135,11 @@ def welsch(scale: float = 1.0) -> Penalty:
 
 def cauchy(scale: float = 1.0) -> Penalty:
     r"""Cauchy's penalty :math:`s \log(1 + x/s)`: far pairs pull weakly, none is forgotten."""
-    s = _positive(scale)
+    return _cauchy(_positive(scale))
+
+
+@cache
+def _cauchy(s: float) -> Penalty:
     return Penalty(
         "cauchy",
         delta=lambda x: s * torch.log1p(x / s),
@@ -125,6 +147,10 @@ def cauchy(scale: float = 1.0) -> Penalty:
         slope=lambda x: -1 / (s * (1 + x / s).square()),
         scale=s,
     )
+
+
+_NAMED = {penalty.name: penalty for penalty in (SIMPLE, SIGMOID, QUADRATIC)}
+_SCALED: dict[str, Callable[[float], Penalty]] = {"welsch": welsch, "cauchy": cauchy}
 
 
 def penalty_from(delta: Scalar, name: str = "custom", limit: float = 4.0) -> Penalty:

@@ -71,6 +71,8 @@ class DIFFormerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     embedding_ : ndarray (N, P)
         Last states of the fitted rows.
     n_features_in_, n_iter_ : int
+    feature_names_in_ : ndarray (F,)
+        Columns of X, if it was a DataFrame.
     history_ : list of dict
         One record an epoch.
 
@@ -141,6 +143,7 @@ class DIFFormerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         self.check_parameters()
         features = _features(X)
+        self._keep_names(X)
         self.classes_, encoded = encode_labels(y, features.shape[0])
         self.n_features_in_ = features.shape[1]
         engine = ENGINES[self.encoder]
@@ -269,7 +272,25 @@ class DIFFormerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _answer(self, X: Any, edge_index: Any, edge_weight: Any) -> tuple[Tensor, Tensor]:
         self._check_fitted()
+        self._check_names(X)
         return self.engine_.predict(_features(X), *_edges(edge_index, edge_weight))
+
+    def _keep_names(self, X: Any) -> None:
+        """Remember the columns of a DataFrame; without names, forget those of an earlier fit."""
+        names = _column_names(X)
+        if names is not None:
+            self.feature_names_in_ = np.array(names, dtype=object)
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+
+    def _check_names(self, X: Any) -> None:
+        """Refuse a DataFrame whose columns are not those of the fit, in their order."""
+        names, fitted = _column_names(X), getattr(self, "feature_names_in_", None)
+        if names is None or fitted is None or names == fitted.tolist():
+            return
+        odd = [name for name in names if name not in set(fitted)]
+        found = f"{odd[0]!r} is new" if odd else "they stand in another order or some are missing"
+        raise DataError(f"X must have the columns of fit, in the same order; {found}.")
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "engine_"):
@@ -278,6 +299,15 @@ class DIFFormerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 def _numpy(x: Tensor) -> NDArray[np.float64]:
     return np.asarray(x.detach().cpu().numpy(), dtype=np.float64)
+
+
+def _column_names(X: Any) -> list[str] | None:
+    """Names of a DataFrame's columns, if all are texts."""
+    columns = getattr(X, "columns", None)
+    if columns is None:
+        return None
+    names = list(columns)
+    return names if names and all(isinstance(name, str) for name in names) else None
 
 
 def _features(X: Any) -> Any:

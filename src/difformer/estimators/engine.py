@@ -56,6 +56,7 @@ class Engine(Protocol):
 
     keywords: ClassVar[frozenset[str]]  # the options that ``fit`` knows
     history: list[Record]
+    y: Tensor
 
     @classmethod
     def fit(cls, given: Fitting, options: Mapping[str, Any], config: TrainingConfig) -> "Engine":

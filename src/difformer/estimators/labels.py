@@ -15,7 +15,8 @@ LARGEST = 2**53  # below it, floats tell whole numbers apart
 def encode_labels(y: Any, rows: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Sort out classes and class numbers.
 
-    Unlabelled is -1 where the labels are numbers, and None, NaN or pandas' NA anywhere.
+    Unlabelled is -1 where the labels are numbers, "" where they are texts, and None, NaN or
+    pandas' NA anywhere.
 
     Returns:
         The classes, sorted, (C,), and the class number of each row, -1 unlabelled, (N,).
@@ -53,12 +54,14 @@ def _missing(given: NDArray[Any]) -> NDArray[np.bool_]:
         return np.array([_is_missing(value) for value in given], dtype=bool)
     if given.dtype.kind == "f":
         return np.asarray(np.isnan(given))
+    if given.dtype.kind == "U":
+        return np.asarray(given == "")
     return np.zeros(len(given), dtype=bool)
 
 
 def _is_missing(value: Any) -> bool:
     try:
-        return value is None or bool(value != value)
+        return value is None or bool(value != value) or (isinstance(value, str) and not value)
     except TypeError:  # pandas' NA has no truth value
         return True
 
