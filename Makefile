@@ -24,7 +24,7 @@ demo: $(STAMP)
 	$(BIN)/difformer demo --out runs/demo
 
 test: lint types
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest tests src/difformer --doctest-modules $(PYTEST_ARGS)
+	GOMP_SPINCOUNT=10000 $(BIN)/python -m pytest tests src/difformer --doctest-modules $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check --quiet .

@@ -42,9 +42,9 @@ def _root(
 
 def main() -> None:
     """Run the program; a user's mistake becomes one sentence and exit code 2."""
-    # Read when torch is loaded, later. Threads that wait by spinning slow small products down
-    # fifty times where other programs use the same cores; waiting asleep costs microseconds.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Read when torch is loaded, later. Threads that spin without end while they wait slow small
+    # products down fifty times where other programs use the same cores (docs/decisions.md).
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         app()
     except DifformerError as error:
