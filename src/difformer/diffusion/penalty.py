@@ -58,15 +58,15 @@ class Penalty:
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
         """Copy and pickle known penalties by name: their functions are no data."""
-        if _NAMED.get(self.name) is self:
+        if PLAIN.get(self.name) is self:
             return _named, (self.name,)
-        if self.scale is not None and self is _SCALED[self.name](self.scale):
-            return _SCALED[self.name], (self.scale,)
+        if self.scale is not None and self is SCALED[self.name](self.scale):
+            return SCALED[self.name], (self.scale,)
         return super().__reduce_ex__(protocol)
 
 
 def _named(name: str) -> "Penalty":
-    return _NAMED[name]
+    return PLAIN[name]
 
 
 def _constant(value: float) -> Scalar:
@@ -149,8 +149,9 @@ def _cauchy(s: float) -> Penalty:
     )
 
 
-_NAMED = {penalty.name: penalty for penalty in (SIMPLE, SIGMOID, QUADRATIC)}
-_SCALED: dict[str, Callable[[float], Penalty]] = {"welsch": welsch, "cauchy": cauchy}
+# Penalties that files and pickles know by name, or by name and scale.
+PLAIN = {penalty.name: penalty for penalty in (SIMPLE, SIGMOID, QUADRATIC)}
+SCALED: dict[str, Callable[[float], Penalty]] = {"welsch": welsch, "cauchy": cauchy}
 
 
 def penalty_from(delta: Scalar, name: str = "custom", limit: float = 4.0) -> Penalty:

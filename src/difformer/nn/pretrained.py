@@ -9,25 +9,14 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from difformer.diffusion import (
-    DIFFUSIVITIES,
-    QUADRATIC,
-    SIGMOID,
-    SIMPLE,
-    Diffusivity,
-    Neighbourhood,
-    Penalty,
-    cauchy,
-    welsch,
-)
+from difformer.diffusion import DIFFUSIVITIES, Diffusivity, Neighbourhood, Penalty
+from difformer.diffusion.penalty import PLAIN, SCALED
 from difformer.errors import ConfigError, DifformerError, RunError, one_of
 
 if TYPE_CHECKING:
     from difformer.nn.encoder import DIFFormer
 
 FORMAT = 1
-_SCALED = {"welsch": welsch, "cauchy": cauchy}
-_PLAIN = {penalty.name: penalty for penalty in (SIMPLE, SIGMOID, QUADRATIC)}
 
 
 def save_pretrained(model: "DIFFormer", folder: Path) -> None:
@@ -83,6 +72,7 @@ def describe(diffusivity: Any) -> Any:
         ConfigError: For a penalty made from a function, which no file can hold.
 
     Example:
+        >>> from difformer.diffusion import welsch
         >>> describe(("simple", welsch(0.5)))
         ['simple', {'penalty': 'welsch', 'scale': 0.5}]
     """
@@ -109,9 +99,9 @@ def describe(diffusivity: Any) -> Any:
 
 
 def _describe_penalty(penalty: Penalty) -> dict[str, Any]:
-    if penalty.name in _SCALED and penalty.scale is not None:
+    if penalty.name in SCALED and penalty.scale is not None:
         return {"penalty": penalty.name, "scale": penalty.scale}
-    if penalty == _PLAIN.get(penalty.name):
+    if penalty == PLAIN.get(penalty.name):
         return {"penalty": penalty.name, "scale": None}
     raise ConfigError(
         f"penalty {penalty.name!r} was made from a function and cannot be saved; "
@@ -130,9 +120,9 @@ def restore(described: Any) -> Any:
     if "neighbourhood" in described:
         return Neighbourhood(**described["neighbourhood"])
     name, scale = described["penalty"], described["scale"]
-    known = _PLAIN if scale is None else _SCALED
+    known = PLAIN if scale is None else SCALED
     one_of(name, known, "penalty")
-    penalty = _PLAIN[name] if scale is None else _SCALED[name](scale)
+    penalty = PLAIN[name] if scale is None else SCALED[name](scale)
     if "support" not in described:
         return penalty
     rule = described["neighbours"]
