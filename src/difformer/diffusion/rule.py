@@ -1,0 +1,47 @@
+"""The constants of one step, and the blocks of rows in which it is made."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+NUMBERS = 1 << 18  # of one block of states: 1 MB in float32, so that a few fit into a core's cache
+ROWS = 1 << 12  # at most, on a CPU: what is summed in the states' own precision before float64
+
+
+@dataclass(frozen=True)
+class StepRule:
+    """The constants of a step.
+
+    Attributes:
+        keep: :math:`c_0`, share of the present state.
+        rest: :math:`c_1`, share of the other terms' influence.
+        source: :math:`c_2`, share of the initial state.
+        gain: The linear rate is proportional to 1 + gain cos.
+        row_norms: See :func:`difformer.diffusion.folded.fold`.
+        eps: Of the LayerNorm.
+        relu: Whether negative states become 0 after the LayerNorm.
+        dropout: Rate in [0, 1).
+        key: Which dropout mask (``difformer.diffusion.masks``).
+        store: Keep the products with N rows of the second pass for the backward, (H, N, C) numbers,
+            instead of making them again.
+    """
+
+    keep: float
+    rest: float = 0.0
+    source: float = 0.0
+    gain: float = 1.0
+    row_norms: bool = True
+    eps: float = 1e-5
+    relu: bool = False
+    dropout: float = 0.0
+    key: int = 0
+    store: bool = False
+
+
+def blocks(rows: int, channels: int, device: torch.device) -> Iterator[slice]:
+    """Cut rows into blocks that fit into the cache; on an accelerator, into large ones."""
+    factor = 1 if device.type == "cpu" else 1 << 8
+    size = max(1, min(NUMBERS // max(channels, 1), ROWS) * factor)
+    for start in range(0, rows, size):
+        yield slice(start, min(rows, start + size))

@@ -1,0 +1,82 @@
+"""What follows the move of a step, in blocks of rows: LayerNorm and dropout.
+
+Letters: B rows of a block, C channels.
+"""
+
+import torch
+from torch import Tensor
+
+from difformer.diffusion import masks
+from difformer.diffusion.rule import StepRule
+
+
+class Settle:
+    """LayerNorm and dropout of a block, forward and backward."""
+
+    def __init__(
+        self,
+        rule: StepRule,
+        gamma: Tensor | None,
+        beta: Tensor | None,
+        count: int,
+        work: torch.dtype,
+    ) -> None:
+        self.rule = rule
+        self.share = masks.kept_share(rule.dropout) if rule.dropout else 1.0
+        self.gamma = None if gamma is None else gamma.to(work) / self.share
+        self.beta = None if beta is None else beta.to(work) / self.share
+        if gamma is not None:
+            self.mean = gamma.new_empty(count, 1, dtype=work)
+            self.rstd = gamma.new_empty(count, 1, dtype=work)
+
+    def forward(self, rows: slice, moved: Tensor) -> Tensor:
+        """States after a block's move, which may be changed; remembers mean and spread of rows."""
+        if self.gamma is not None:
+            moved, self.mean[rows], self.rstd[rows] = torch.native_layer_norm(
+                moved, moved.shape[1:], self.gamma, self.beta, self.rule.eps
+            )
+        elif self.rule.dropout:
+            moved = moved.div_(self.share)
+        if self.rule.relu:
+            moved = moved.clamp_min_(0)
+        return self._drop(moved, rows)
+
+    def start_backward(self) -> None:
+        """Prepare the sums."""
+        if self.gamma is not None:
+            self.sums = self.gamma.new_zeros(2, len(self.gamma), dtype=torch.float64)
+
+    def backward(
+        self, rows: slice, moved: Tensor, gradient: Tensor, after: Tensor | None
+    ) -> Tensor:
+        """Gradient of ``moved``; adds to the sums. ``after``: the states after it, for a ReLU."""
+        if after is not None:  # what was dropped is 0 as well
+            gradient = torch.ops.aten.threshold_backward(gradient, after, 0)
+        elif self.rule.dropout:
+            gradient = self._drop(gradient.clone(), rows)
+        if self.gamma is None:
+            return gradient / self.share
+        of_moved, of_gamma, of_beta = torch.ops.aten.native_layer_norm_backward(
+            gradient,
+            moved,
+            moved.shape[1:],
+            self.mean[rows],
+            self.rstd[rows],
+            self.gamma,
+            self.beta,
+            [True, True, True],
+        )
+        self.sums[0] += of_gamma
+        self.sums[1] += of_beta
+        return of_moved  # type: ignore[no-any-return]
+
+    def gradients(self, like: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """Of the LayerNorm's weight and bias."""
+        if like is None:
+            return None, None
+        of_gamma, of_beta = (self.sums / self.share).to(like.dtype)
+        return of_gamma, of_beta
+
+    def _drop(self, x: Tensor, rows: slice) -> Tensor:
+        rate = self.rule.dropout
+        return masks.drop_(x, rate, self.rule.key, rows.start) if rate else x
