@@ -13,13 +13,14 @@ Letters: N rows, L columns, E stored entries, H heads, D width.
 """
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import embedding_bag
 
 from difformer.diffusion.pairwise import paired_distance
 from difformer.diffusion.penalty import Penalty
@@ -30,8 +31,6 @@ with warnings.catch_warnings():
     # dense definition; the user need not be told.
     warnings.simplefilter("ignore")
     torch.sparse_csr_tensor(torch.tensor([0, 0]), torch.tensor([], dtype=torch.long), [], (1, 1))
-
-CHUNK = 1 << 18  # edges whose gradient is formed at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,45 +59,63 @@ class Pattern:
         order = torch.argsort(self.col, stable=True)
         counts = torch.bincount(self.col, minlength=self.columns)
         crow = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        return crow, self.row[order], order
+        col = self.row[order]
+        if torch.equal(crow, self.crow) and torch.equal(col, self.col):
+            return self.crow, self.col, order  # symmetric: held once
+        return crow, col, order
 
 
 class _Product(torch.autograd.Function):
     """A x, with gradients for x by the transpose and for the entries edge by edge."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
-        ctx.save_for_backward(values, x)
-        ctx.pattern = pattern
+    def forward(ctx: Any, values: Tensor, x: Tensor, weights: "SparseWeights") -> Tensor:
+        ctx.weights = weights
+        ctx.save_for_backward(values, x if ctx.needs_input_grad[0] else None)
+        pattern = weights.pattern
         return _multiply(pattern.crow, pattern.col, values, x, pattern.columns)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         values, x = ctx.saved_tensors
-        pattern: Pattern = ctx.pattern
+        weights: SparseWeights = ctx.weights
+        pattern = weights.pattern
         of_values = of_x = None
         if ctx.needs_input_grad[1]:
             crow, col, order = pattern.transposed
-            of_x = _multiply(crow, col, values[order], gradient, pattern.rows)
+            turned = values[order] if ctx.needs_input_grad[0] else weights.turned
+            of_x = _multiply(crow, col, turned, gradient, pattern.rows)
         if ctx.needs_input_grad[0]:
             of_values = _edge_products(pattern, gradient, x)
         return of_values, of_x, None
 
 
 def _multiply(crow: Tensor, col: Tensor, values: Tensor, x: Tensor, columns: int) -> Tensor:
+    """The product with x (L, D), by rows: the same for any number of threads."""
+    x = x.contiguous()
+    if x.device.type == "cpu" and x.dtype != torch.float64:
+        # The gather-and-sum kernel of embeddings: three times as fast as the CSR product, which
+        # does not know half precision either (docs/decisions.md).
+        out: Tensor = embedding_bag(
+            col, x, crow, mode="sum", per_sample_weights=values, include_last_offset=True
+        )
+        return out
+    return _csr(crow, col, values, columns) @ x
+
+
+def _csr(crow: Tensor, col: Tensor, values: Tensor, columns: int) -> Tensor:
     size = (len(crow) - 1, columns)
-    matrix = torch.sparse_csr_tensor(crow, col, values, size, check_invariants=False)
-    return matrix @ x.contiguous()
+    return torch.sparse_csr_tensor(crow, col, values, size, check_invariants=False)
 
 
 def _edge_products(pattern: Pattern, left: Tensor, right: Tensor) -> Tensor:
-    """left_i . right_j for every entry (i, j), in chunks: never N x L, never E x D at once."""
-    pieces = [
-        (left[rows] * right[cols]).sum(-1)
-        for rows, cols in zip(pattern.row.split(CHUNK), pattern.col.split(CHUNK), strict=True)
-    ]
-    return torch.cat(pieces) if pieces else left.new_zeros(0)
+    """left_i . right_j for every entry (i, j): never N x L, never E x D."""
+    work = torch.promote_types(left.dtype, torch.float32)  # there is no kernel for half precision
+    zeros = left.new_zeros(len(pattern.col), dtype=work)
+    support = _csr(pattern.crow, pattern.col, zeros, pattern.columns)
+    found: Tensor = torch.sparse.sampled_addmm(support, left.to(work), right.to(work).t(), beta=0)
+    return found.values().to(left.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +124,12 @@ class SparseWeights:
 
     pattern: Pattern
     values: Tensor  # (E,)
+    _normalised: dict[str, "SparseWeights"] = field(default_factory=dict, init=False, repr=False)
+
+    @cached_property
+    def turned(self) -> Tensor:
+        """The values in the order of the transpose, (E,), for the backward of fixed weights."""
+        return self.values.detach()[self.pattern.transposed[2]]
 
     @cached_property
     def degree(self) -> Tensor:
@@ -117,12 +140,24 @@ class SparseWeights:
     def normalised(self, norm: str, source_degree: Tensor | None = None) -> "SparseWeights":
         """``row`` or ``sym`` normalisation. A row without weight stays zero.
 
+        Without ``source_degree`` it is made once and remembered, as degrees are.
+
         Args:
             norm: ``row`` or ``sym``.
             source_degree: Degrees of the columns, shape (L,), for ``sym`` where rows and columns
                 are different instances.
         """
         one_of(norm, ("row", "sym"), "norm")
+        if source_degree is not None:
+            return self._divided(norm, source_degree)
+        found = self._normalised.get(norm)
+        if found is None:
+            found = self._divided(norm, None)
+            if not torch.is_inference_mode_enabled():  # what is made there cannot serve in training
+                self._normalised[norm] = found
+        return found
+
+    def _divided(self, norm: str, source_degree: Tensor | None) -> "SparseWeights":
         degree = self.degree
         inverse = _not_vanishing(degree).reciprocal()
         row = self.pattern.row
@@ -135,7 +170,7 @@ class SparseWeights:
 
     def matmul(self, x: Tensor) -> Tensor:
         """The product with x of shape (L, ...), giving (N, ...). Cost O(E D)."""
-        out: Tensor = _Product.apply(self.values, x.flatten(1), self.pattern)  # type: ignore[no-untyped-call]
+        out: Tensor = _Product.apply(self.values, x.flatten(1), self)  # type: ignore[no-untyped-call]
         return out.unflatten(1, x.shape[1:]) if x.dim() > 2 else out
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "SparseWeights":
