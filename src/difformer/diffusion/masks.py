@@ -8,8 +8,12 @@ its partner in the second half.
 Letters: B rows, C channels.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from difformer.diffusion.rule import blocks
 
 BITS = 15  # the resolution of a rate: 1 / 32768
 _ROUND = ((-2048144789, 15), (-1028477387, 16))  # odd multipliers and shifts (Appleby's fmix32)
@@ -17,9 +21,48 @@ _STEP = -7046029254386353131  # 2^64 over the golden ratio, odd
 _MIX = ((-4658895280553007687, 30), (-7723592293110705685, 27))  # splitmix64's multipliers
 
 
+_WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by the bytes of a number
+
+
 def draw_key() -> int:
     """A fresh key from torch's global generator."""
     return int(torch.randint(1 << 62, ()).item())
+
+
+def derive(key: int, index: int) -> int:
+    """The key of one of several masks that belong together."""
+    mixed = (key ^ (index * 0xD1B54A32D192ED03)) * 0x2545F4914F6CDD1D
+    return (mixed ^ (mixed >> 29)) & ((1 << 62) - 1)
+
+
+def dropout(x: Tensor, rate: float, key: int) -> Tensor:
+    """Set entries of x (B, C) to zero and scale the others up, differentiably; a copy.
+
+    Example:
+        >>> dropout(torch.ones(2, 2), 0.0, key=7)
+        tensor([[1., 1.],
+                [1., 1.]])
+    """
+    out: Tensor = _Dropout.apply(x, rate, key)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Dropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rate: float, key: int) -> Tensor:
+        ctx.settings = rate, key
+        return _dropped(x, rate, key)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _dropped(gradient, *ctx.settings), None, None
+
+
+def _dropped(x: Tensor, rate: float, key: int) -> Tensor:
+    out = x / kept_share(rate)
+    for rows in blocks(out.shape[0], out.shape[1], x.device):
+        drop_(out[rows], rate, key, rows.start)
+    return out
 
 
 def kept_share(rate: float) -> float:
@@ -36,12 +79,12 @@ def drop_(x: Tensor, rate: float, key: int, first: int = 0) -> Tensor:
     """Set a random share of the entries of x (B, C) to zero, in place, and return x. No scaling.
 
     Args:
-        x: Rows ``first``, ``first + 1``, ... of a larger tensor; float32 or float64.
+        x: Rows ``first``, ``first + 1``, ... of a larger tensor; floating point.
         rate: Probability of zero, in [0, 1), rounded to 1/32768.
         key: Which mask; see :func:`draw_key`.
         first: Number of the first row.
     """
-    bits = x.view(torch.int64 if x.dtype == torch.float64 else torch.int32)
+    bits = x.view(_WORDS[x.element_size()])
     rows, columns = x.shape
     low, high = _kept(first, rows, columns, rate, key, x.device)
     half = low.shape[1]

@@ -17,6 +17,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 
+from difformer.diffusion.folded import Maps
 from difformer.diffusion.penalty import (
     Diffusivity,
     Neighbourhood,
@@ -27,6 +28,7 @@ from difformer.diffusion.penalty import (
 from difformer.diffusion.segments import segment
 from difformer.errors import ConfigError, DataError, one_of, whole_number
 from difformer.nn.influence import States, influence_of, joint_influence
+from difformer.nn.motion import Motion, gain_of, lifted, linear_term, mean_value
 from difformer.nn.structure import Cache, Structure, build_structure
 
 AnyDiffusivity = str | Penalty | Neighbourhood | Diffusivity
@@ -168,6 +170,44 @@ class DIFFormerConv(nn.Module):
             return joint_influence(states, shares)
         parts = [share * influence_of(index, states) for index, share in enumerate(shares)]
         return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+
+    def motion(self, z: Tensor, structure: Structure, fold: bool) -> Motion:
+        """The same step as :meth:`step` for the engine: its linear term folded, if there is one."""
+        keep, moving, pull = 1 - self.step_size, 1 - self.source, self.step_size * self.source
+        moving *= self.step_size
+        folds = fold and self.mix == "convex" and self.query_map is not None
+        index = linear_term(structure, len(z), self.channels) if folds else None
+        if index is None:
+            return Motion(keep, pull, moving, self.influence(z, structure))
+        assert self.query_map is not None
+        assert self.key_map is not None
+        shares = self.mix_shares(structure)
+        own = torch.as_tensor(shares[index], dtype=torch.float64, device=z.device)
+        maps = Maps(
+            lifted(self.query_map, self.heads),
+            lifted(self.key_map, self.heads),
+            None if self.value_map is None else lifted(self.value_map, self.heads),
+            moving * own,
+        )
+        parts = self._others(z, structure, index)
+        others = [share for at, share in enumerate(shares) if at != index]
+        gain = gain_of(structure.terms[index])
+        if not parts:
+            return Motion(keep, pull, moving, None, maps, gain)
+        if len(parts) == 1 and isinstance(others[0], float):  # weighted in passing
+            return Motion(keep, pull, moving * others[0], parts[0], maps, gain)
+        rest = torch.stack([w * part for w, part in zip(others, parts, strict=True)]).sum(0)
+        return Motion(keep, pull, moving, rest, maps, gain)
+
+    def _others(self, z: Tensor, structure: Structure, linear: int) -> list[Tensor]:
+        """Influence of all terms but the linear one, each (N, C)."""
+        indices = [index for index in range(len(structure.terms)) if index != linear]
+        operators = [structure.operators[index] for index in indices]
+        if None in operators:
+            states = self.states(z, structure)
+            return [influence_of(index, states) for index in indices]
+        values = mean_value(self.value_map, self.heads, z)
+        return [operator.matmul(values) for operator in operators if operator is not None]
 
     def states(self, z: Tensor, structure: Structure, context: Tensor | None = None) -> States:
         """Queries, keys and values of states z, towards themselves or a context (L, C)."""

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
+from difformer.diffusion import masks
 from difformer.diffusion.graph import Pattern, SparseWeights
 from difformer.errors import ConfigError, one_of, whole_number
 from difformer.nn.conv import AnyDiffusivity, DIFFormerConv, check_states, is_number
+from difformer.nn.motion import Finish, advance
 from difformer.nn.official import (
     OfficialConv,
     load_released,
@@ -178,52 +180,70 @@ class DIFFormer(nn.Module):
         batch: Tensor | None = None,
     ) -> Tensor:
         """States after the last step, (N, C)."""
-        z = self.embed(x)
-        for step in self.steps(z, self.structure(x, edge_index, edge_weight, batch)):
-            z = step.after
-        return self.finish(z)
+        key = self.draw_key()
+        z = initial = self.embed(x, key)
+        structure = self.structure(x, edge_index, edge_weight, batch)
+        for index, conv in enumerate(self.layers):
+            z = advance(conv, z, structure, initial, self._finish(index + 1, key))
+        return self.finish(z, key)
 
-    def steps(self, z: Tensor, structure: Structure) -> Iterator[Step]:
-        """Diffuse from initial states z, one step at a time."""
+    def steps(self, z: Tensor, structure: Structure, key: int = 0) -> Iterator[Step]:
+        """Diffuse from initial states z, one step at a time: the plain form of :meth:`encode`."""
         initial = z
         for index, conv in enumerate(self.layers):
             moved = conv.step(z, structure, initial)
-            after = self.settle(moved, index + 1)
+            after = self.settle(moved, index + 1, key)
             yield Step(z, moved, after)
             z = after
 
-    def embed(self, x: Tensor) -> Tensor:
+    def draw_key(self) -> int:
+        """What all dropout masks of a forward pass depend on, from torch's global generator."""
+        drops = self.training and (self.dropout or self.input_dropout)
+        return masks.draw_key() if drops else 0
+
+    def embed(self, x: Tensor, key: int = 0) -> Tensor:
         """Initial states from features, (N, C)."""
         check_states(x, self.config["in_channels"], "in_channels")
         if self.input_map is None:
             z = x.to_dense() if x.layout == torch.sparse_csr else x
-            return self.settle(z, 0)
-        mapped = self._multiply(x, self.input_map.weight.t())
+            return self._finish(0, key).apply(z)
+        mapped = self._multiply(x, self.input_map.weight.t(), key)
         if self.training and self.node_dropout:
             mapped = mapped * dropout(mapped.new_ones(len(mapped), 1), self.node_dropout, True)
         mapped = mapped + self.input_map.bias
-        return self.settle(mapped, 0, activate=not self.late)
+        return self._finish(0, key, relu=not self.late).apply(mapped)
 
     def readout(self, z: Tensor) -> Tensor:
         """Outputs from states, (N, O)."""
         return z if self.output_map is None else self.output_map(z)
 
-    def settle(self, z: Tensor, index: int, activate: bool = False) -> Tensor:
-        """What follows the input map and each step: normalise, activate, drop out."""
+    def settle(self, z: Tensor, index: int, key: int = 0) -> Tensor:
+        """What follows each step: normalise, drop out."""
         if self.norms:
             z = self.norms[index](z)
-        if activate:
-            z = z.relu()
-        return z if self.late else dropout(z, self.dropout, self.training)
+        if self.late or not (self.training and self.dropout):
+            return z
+        return masks.dropout(z, self.dropout, masks.derive(key, index))
 
-    def finish(self, z: Tensor) -> Tensor:
+    def finish(self, z: Tensor, key: int = 0) -> Tensor:
         """What follows the last step: with a late activation, that and its dropout."""
-        return dropout(z.relu(), self.dropout, self.training) if self.late else z
+        if not self.late:
+            return z
+        rate = self.dropout if self.training else 0.0
+        return Finish(relu=True, dropout=rate, key=masks.derive(key, -1)).apply(z)
 
-    def _multiply(self, x: Tensor, weight: Tensor) -> Tensor:
+    def _finish(self, index: int, key: int, relu: bool = False) -> Finish:
+        """The same as :meth:`settle` for the engine."""
+        norm = self.norms[index] if self.norms else None
+        rate = self.dropout if self.training and not self.late else 0.0
+        return Finish(cast("nn.LayerNorm | None", norm), relu, rate, masks.derive(key, index))
+
+    def _multiply(self, x: Tensor, weight: Tensor, key: int) -> Tensor:
         """x @ weight; a sparse x is never made dense, nor differentiated through."""
         if x.layout != torch.sparse_csr:
-            return dropout(x, self.input_dropout, self.training) @ weight
+            if self.training and self.input_dropout:
+                x = masks.dropout(x, self.input_dropout, masks.derive(key, -2))
+            return x @ weight
         sparse: SparseWeights = self._input_cache.get((x,), lambda: _sparse_rows(x))
         if self.training and self.input_dropout:
             values = dropout(sparse.values, self.input_dropout, True)

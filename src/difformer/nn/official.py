@@ -19,11 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from difformer.diffusion import SIGMOID, Diffusivity, SparseWeights, resolve
+from difformer.diffusion.folded import Maps
 from difformer.diffusion.graph import check_edges, sparse_weights
 from difformer.diffusion.linear import read, summarise
 from difformer.diffusion.pairwise import accumulate
 from difformer.diffusion.segments import segment
 from difformer.errors import ConfigError, DataError, one_of
+from difformer.nn.motion import FOLD_FROM, Motion, lifted, mean_value
 from difformer.nn.structure import Structure
 
 if TYPE_CHECKING:
@@ -71,6 +73,29 @@ class OfficialConv(nn.Module):
         if self.source:
             target = target + initial
         return target if self.step_size is None else torch.lerp(z, target, self.step_size)
+
+    def motion(self, z: Tensor, structure: Structure, fold: bool) -> Motion:
+        """The same step as :meth:`step` for the engine: the kernel ``simple`` folded."""
+        keep, moving = (
+            (0.0, 1.0) if self.step_size is None else (1 - self.step_size, self.step_size)
+        )
+        pull = moving if self.source else 0.0
+        if self.kernel != "simple" or not fold or len(z) < FOLD_FROM * self.channels:
+            return Motion(keep, pull, moving, self.influence(z, structure))
+        own, share = (1.0, 1.0)
+        operator = structure.operators[-1]
+        if operator is not None and self.graph_weight is not None:
+            own, share = 1 - self.graph_weight, self.graph_weight
+        maps = Maps(
+            lifted(self.query_map, self.heads),
+            lifted(self.key_map, self.heads),
+            None if self.value_map is None else lifted(self.value_map, self.heads),
+            torch.tensor(moving * own, dtype=torch.float64, device=z.device),
+        )
+        rest = None
+        if operator is not None:
+            rest = operator.matmul(mean_value(self.value_map, self.heads, z))
+        return Motion(keep, pull, moving * share, rest, maps, row_norms=False)
 
     def influence(self, z: Tensor, structure: Structure) -> Tensor:
         """Diffusion plus graph, averaged over heads, (N, C)."""

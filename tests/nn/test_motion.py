@@ -1,0 +1,126 @@
+"""The engine's fused steps against the plain ones: every kind of layer, dropout included."""
+
+import nn_cases as cases
+import pytest
+import torch
+
+from difformer.diffusion import masks
+from difformer.nn import DIFFormer, motion
+from difformer.nn.official import official_options
+
+N, F, C = 40, 6, 5
+LAYERS = {
+    "simple": {},
+    "heads": {"heads": 3, "value_map": True},
+    "source": {"source": 0.2, "step_size": 0.7},
+    "learnt-mix": {"mix_weights": "learnt"},
+    "mixed": {"diffusivity": ("simple", "sigmoid"), "mix_weights": (2.0, 1.0, 1.0)},
+    "two-linear-terms": {"diffusivity": ("sigmoid", "simple", "simple"), "value_map": True},
+    "joint": {"mix": "joint"},
+    "sigmoid": {"diffusivity": "sigmoid"},
+    "no-norm": {"norm": None},
+    "no-maps": {"maps": False},
+    "late": {"activation": "output"},
+    "wide": {"hidden_channels": 16},  # too few instances a channel to fold
+}
+OFFICIAL = {
+    "official": {},
+    "official-heads": {"num_heads": 2},
+    "official-weight": {"graph_weight": 0.3, "use_source": True},
+    "official-no-residual": {"use_residual": False, "use_weight": False},
+    "official-sigmoid": {"kernel": "sigmoid"},
+}
+
+
+def make(name, dtype=torch.float64):
+    torch.manual_seed(0)
+    sizes = {"in_channels": F, "hidden_channels": C, "out_channels": 3, "num_layers": 2}
+    if name in LAYERS:
+        model = DIFFormer(**{**sizes, "dropout": 0.3, "input_dropout": 0.2, **LAYERS[name]})
+    else:
+        model = DIFFormer(**official_options(**{**sizes, "dropout": 0.3, **OFFICIAL[name]}))
+    return model.to(dtype)
+
+
+def plainly(model, x, edge_index):
+    """``DIFFormer.encode`` by the plain steps."""
+    key = model.draw_key()
+    z = model.embed(x, key)
+    for step in model.steps(z, model.structure(x, edge_index), key):
+        z = step.after
+    return model.readout(model.finish(z, key))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("graph", [True, False])
+@pytest.mark.parametrize("name", [*LAYERS, *OFFICIAL])
+def test_fused_steps_equal_plain_ones(name, graph, training):
+    model = make(name).train(training)
+    x = torch.randn(N, F, dtype=torch.float64, requires_grad=True)
+    edge_index, _ = cases.draw_edges(N, 90) if graph else (None, None)
+
+    def run(function):
+        torch.manual_seed(5)
+        out = function(x, edge_index)
+        weight = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)
+        wanted = [x, *model.parameters()]
+        return out, torch.autograd.grad((out * weight).sum(), wanted, materialize_grads=True)
+
+    out, grads = run(model)
+    expected, expected_grads = run(lambda x, edges: plainly(model, x, edges))
+    cases.assert_close(out, expected)
+    # Rounding in a gradient that is 0 in truth is measured against the largest of all.
+    largest = max(g.abs().max() for g in expected_grads)
+    for ours, theirs in zip(grads, expected_grads, strict=True):
+        assert (ours - theirs).abs().max() <= 1e-10 * max(theirs.abs().max(), 1e-3 * largest)
+
+
+def folds(model, x, edge_index=None):
+    layer = model.layers[0]
+    made = layer.motion(model.embed(x), model.structure(x, edge_index), fold=True)
+    return made.maps is not None
+
+
+def test_which_layers_are_folded():
+    x = torch.randn(N, F, dtype=torch.float64)
+    folded = {name for name in (*LAYERS, *OFFICIAL) if folds(make(name).eval(), x)}
+    plain = {"joint", "sigmoid", "no-maps", "wide", "official-sigmoid"}
+    assert folded == {*LAYERS, *OFFICIAL} - plain
+
+
+def test_a_batch_of_graphs_is_not_folded():
+    model = make("simple").eval()
+    x, batch = torch.randn(N, F, dtype=torch.float64), torch.arange(N) // 20
+    structure = model.structure(x, batch=batch)
+    assert model.layers[0].motion(model.embed(x), structure, fold=True).maps is None
+
+
+def test_states_beyond_range_take_the_plain_path():
+    model = make("no-norm").eval()
+    with torch.no_grad():
+        for layer in model.layers:
+            layer.key_map.weight.mul_(1e200)
+    x = torch.randn(N, F, dtype=torch.float64)
+    cases.assert_close(model(x), plainly(model, x, None))
+
+
+def test_a_forward_pass_draws_one_key_and_only_if_it_drops(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(masks, "draw_key", lambda: drawn.append(1) or 7)
+    model, x = make("simple"), torch.randn(N, F, dtype=torch.float64)
+    model.eval()(x)
+    assert drawn == []
+    model.train()(x)
+    assert drawn == [1]
+
+
+def test_layers_have_masks_of_their_own():
+    keys = {masks.derive(7, index) for index in range(-2, 9)}
+    assert len(keys) == 11
+    assert all(0 <= key < 1 << 62 for key in keys)
+
+
+def test_folding_starts_where_it_pays():
+    model = make("simple").eval()
+    for count, expected in ((motion.FOLD_FROM * C - 1, False), (motion.FOLD_FROM * C, True)):
+        assert folds(model, torch.randn(count, F, dtype=torch.float64)) is expected
