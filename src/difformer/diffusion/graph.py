@@ -64,6 +64,14 @@ class Pattern:
             return self.crow, self.col, order  # symmetric: held once
         return crow, col, order
 
+    def renumbered(self, place: Tensor) -> tuple["Pattern", Tensor]:
+        """Row and column i called place_i, (N,), and where the entries stood before, (E,)."""
+        row, col = place[self.row], place[self.col]
+        order = torch.argsort(row * self.columns + col)
+        counts = torch.bincount(row, minlength=self.rows)
+        crow = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        return Pattern(crow, col[order], self.columns), order
+
 
 class _Product(torch.autograd.Function):
     """A x, with gradients for x by the transpose and for the entries edge by edge."""
