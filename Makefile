@@ -11,13 +11,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-by-make
 
-.PHONY: help demo test lint types docs-results setup clean distclean
+# More for the benchmark, such as: make bench BENCH_ARGS='--quick'
+BENCH_ARGS ?=
+
+.PHONY: help demo test lint types docs-results docs-performance bench bench-check setup clean distclean
 
 help:
 	@echo 'make demo          set up, fit the default on handwritten digits, compare it, write runs/demo'
 	@echo 'make test          set up, then all checks and tests'
 	@echo 'make lint, types   the quick checks'
 	@echo 'make docs-results  generate docs/results.md from results/*.json'
+	@echo 'make bench         time and memory of a training step, into benchmarks/results (hours)'
+	@echo 'make bench-check   the ratios of the newest stored result, measured again'
+	@echo 'make docs-performance  generate a part of docs/performance.md from benchmarks/results'
 	@echo 'make clean         remove caches, builds and the demo; distclean: the environment too'
 
 demo: $(STAMP)
@@ -36,6 +42,15 @@ types: $(STAMP)
 
 docs-results: $(STAMP)
 	$(BIN)/python -m difformer.experiments.results_page
+
+docs-performance: $(STAMP)
+	$(BIN)/python -m difformer.experiments.bench.page
+
+bench: $(STAMP)
+	$(BIN)/difformer bench $(BENCH_ARGS)
+
+bench-check: $(STAMP)
+	$(BIN)/difformer bench --against benchmarks/results $(BENCH_ARGS)
 
 setup: $(STAMP)
 

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from difformer.cli import datasets, demo, evaluate, fit, predict
+from difformer.cli import bench, datasets, demo, evaluate, fit, predict
 from difformer.errors import DifformerError
 
 app = typer.Typer(
@@ -19,7 +19,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (demo.demo, fit.fit, predict.predict, evaluate.evaluate, datasets.datasets):
+for command in (
+    demo.demo,
+    fit.fit,
+    predict.predict,
+    evaluate.evaluate,
+    datasets.datasets,
+    bench.bench,
+):
     app.command()(command)
 
 
