@@ -1,10 +1,10 @@
-"""Exact k-nearest neighbours on a CPU, with ties to the lower row number.
+"""Exact k-nearest neighbours, with ties to the lower row number.
 
-Distances are first estimated tile by tile through one matrix product, |a|^2 + |b|^2 - 2 a.b. The
-best candidates are then measured exactly in float64 as sums of squared differences, so that equal
-rows are at distance 0 and d(i, j) equals d(j, i) to the last bit. Where a row left out could
-still tie with or beat a candidate, given the rounding error of the estimate, every row in
-question is measured. So the answer is that of sorting all rows by (distance, row number).
+A library proposes candidates (``difformer.data.candidates``). They are then measured exactly in
+float64 as sums of squared differences, so that equal rows are at distance 0 and d(i, j) equals
+d(j, i) to the last bit. Where a row left out could still tie with or beat a candidate, given the
+rounding error of the library's estimate, every row in question is measured. So the answer is that
+of sorting all rows by (distance, row number), whichever library it was.
 
 Letters: N rows asked for, M rows searched, F features, k neighbours.
 """
@@ -17,13 +17,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
+from difformer.data.candidates import Propose, propose, rounding, squared_norms
 from difformer.data.instances import Features
 from difformer.errors import ConfigError, DataError, one_of
 
 NONE = -1  # row number that stands where there are fewer than k neighbours
-_TILE = 1 << 22  # numbers in one tile of estimated distances: 32 MiB
+_TILE = 1 << 22  # numbers in one block of distances: 32 MiB
 _PAIRS = 1 << 21  # numbers in one block of exact differences: 16 MiB
 _SPARE = 8  # candidates beyond k, so that few rows need a second look
+_SMALL = 64  # rows among which calling a library costs more than measuring all
 _LARGEST = 1e150  # beyond it, squares overflow float64
 
 Floats = NDArray[np.float64]
@@ -54,6 +56,7 @@ def search(
     exclude_self: bool = True,
     batch: ArrayLike | None = None,
     keys_batch: ArrayLike | None = None,
+    candidates: Propose = propose,
 ) -> Neighbors:
     """Find the k nearest rows of each row of ``x``, exactly.
 
@@ -74,6 +77,8 @@ def search(
         Number of the graph of each row, in any order: neighbours come from the same graph only.
     keys_batch : array of int, (M,), optional
         The same for ``keys``; needed if and only if both ``batch`` and ``keys`` are given.
+    candidates : callable, default: faiss where installed and rows are dense, else scikit-learn
+        Who proposes candidates; the answer does not depend on it.
 
     Returns
     -------
@@ -89,7 +94,7 @@ def search(
 
     Notes
     -----
-    Time O(N M F) (O(M nnz) for CSR), memory O((N + M) (F + k)) and one tile of 32 MiB, whatever N
+    Time O(N M F) (O(M nnz) for CSR), memory O((N + M) (F + k)) and blocks of 32 MiB, whatever N
     and M are. Many equal distances cost more, up to one exact distance a pair.
 
     Examples
@@ -112,12 +117,12 @@ def search(
         )
     skip_self = exclude_self and keys is None
     if batch is None:
-        return _search(queries, others, k, skip_self)
+        return _search(queries, others, k, skip_self, candidates)
     graphs = _graph_ids(batch, queries.count, "batch")
     if keys_batch is None:
-        return _search_by_graph(queries, others, k, skip_self, graphs, graphs)
+        return _search_by_graph(queries, others, k, skip_self, graphs, graphs, candidates)
     key_graphs = _graph_ids(keys_batch, others.count, "keys_batch")
-    return _search_by_graph(queries, others, k, skip_self, graphs, key_graphs)
+    return _search_by_graph(queries, others, k, skip_self, graphs, key_graphs, candidates)
 
 
 class _Points:
@@ -127,8 +132,7 @@ class _Points:
         self.x = x
         self.count, self.features = (int(size) for size in x.shape)
         self.sparse = bool(sparse.issparse(x))
-        squares = x.multiply(x) if self.sparse else x * x
-        self.squared_norm: Floats = np.asarray(squares.sum(axis=1), dtype=np.float64).ravel()
+        self.squared_norm = squared_norms(x)
 
     def take(self, rows: Rows | slice) -> "_Points":
         return _Points(self.x[rows])
@@ -159,23 +163,37 @@ class _Points:
         return bytes(self.x.indices[start:stop].tobytes() + self.x.data[start:stop].tobytes())
 
 
-def _search(queries: _Points, keys: _Points, k: int, skip_self: bool) -> Neighbors:
+def _search(
+    queries: _Points, keys: _Points, k: int, skip_self: bool, candidates: Propose
+) -> Neighbors:
     index = np.full((queries.count, k), NONE, dtype=np.int64)
     squared = np.full((queries.count, k), np.inf)
-    step = max(1, _TILE // max(keys.count, 1))
     found = min(k, keys.count - skip_self)
+    wanted = found + skip_self + _SPARE
+    count = wanted if keys.count > max(wanted, _SMALL) else keys.count
+    step = max(1, _TILE // max(count, 1))
     for start in range(0, queries.count if found > 0 else 0, step):
         rows = np.arange(start, min(start + step, queries.count))
-        estimate = _estimate(queries, keys, rows)
-        if skip_self:
-            estimate[np.arange(len(rows)), rows] = np.inf
-        tile = _nearest_in_tile(queries, keys, rows, estimate, found)
-        index[rows, :found], squared[rows, :found] = tile
+        if count < keys.count:
+            near, beyond = candidates(queries.x[rows], keys.x, count)
+        else:
+            near = np.broadcast_to(np.arange(count), (len(rows), count))
+            beyond = np.full(len(rows), np.inf)
+        nearest = _nearest(queries, keys, rows, np.sort(near, axis=1), found, skip_self)
+        index[rows, :found], squared[rows, :found] = nearest
+        unsure = rows[squared[rows, found - 1] >= beyond]
+        _settle(queries, keys, unsure, found, skip_self, index, squared)
     return Neighbors(index, squared)
 
 
 def _search_by_graph(
-    queries: _Points, keys: _Points, k: int, skip_self: bool, graphs: Rows, key_graphs: Rows
+    queries: _Points,
+    keys: _Points,
+    k: int,
+    skip_self: bool,
+    graphs: Rows,
+    key_graphs: Rows,
+    candidates: Propose,
 ) -> Neighbors:
     index = np.full((queries.count, k), NONE, dtype=np.int64)
     squared = np.full((queries.count, k), np.inf)
@@ -187,7 +205,8 @@ def _search_by_graph(
         # Rows stay in ascending order, so the lower row number still wins a tie.
         columns = key_members[graph]
         own = queries.take(rows)
-        found = _search(own, own if skip_self else keys.take(columns), k, skip_self)
+        searched = own if skip_self else keys.take(columns)
+        found = _search(own, searched, k, skip_self, candidates)
         index[rows] = np.where(found.index == NONE, NONE, columns[found.index])
         squared[rows] = found.squared_distance
     return Neighbors(index, squared)
@@ -200,68 +219,60 @@ def _members(graphs: Rows) -> dict[int, Rows]:
     return dict(zip(names.tolist(), np.split(order, starts[1:]), strict=False))
 
 
+def _nearest(
+    queries: _Points, keys: _Points, rows: Rows, near: Rows, k: int, skip_self: bool
+) -> tuple[Rows, Floats]:
+    """The k nearest among the candidates of each row, which stand in ascending order."""
+    exact = _exact(queries, keys, np.repeat(rows, near.shape[1]), near.ravel())
+    exact = exact.reshape(near.shape)
+    if skip_self:
+        exact[near == rows[:, None]] = np.inf
+    order = np.argsort(exact, axis=1, kind="stable")[:, :k]  # stable: ties by row number
+    return np.take_along_axis(near, order, axis=1), np.take_along_axis(exact, order, axis=1)
+
+
+def _settle(
+    queries: _Points,
+    keys: _Points,
+    unsure: Rows,
+    k: int,
+    skip_self: bool,
+    index: Rows,
+    squared: Floats,
+) -> None:
+    """Measure every row that an estimate does not rule out, for rows that are not sure yet."""
+    whole = queries.exact_products and keys.exact_products if len(unsure) else False
+    scale = queries.squared_norm[unsure] + keys.squared_norm.max(initial=0)
+    error = rounding(queries.features, scale, np.float64) * (not whole)
+    step = max(1, _TILE // max(keys.count, 1))
+    for start in range(0, len(unsure), step):
+        rows = unsure[start : start + step]
+        estimate = _estimate(queries, keys, rows)
+        if skip_self:
+            estimate[np.arange(len(rows)), rows] = np.inf
+        for at, row in enumerate(rows):
+            limit = squared[row, k - 1] + error[start + at]
+            columns = np.flatnonzero(estimate[at] <= limit)
+            exact = estimate[at, columns] if whole else _measured(queries, keys, row, columns)
+            order = np.argsort(exact, kind="stable")[:k]
+            index[row, :k], squared[row, :k] = columns[order], exact[order]
+
+
 def _estimate(queries: _Points, keys: _Points, rows: Rows) -> Floats:
     """Squared distances up to rounding, (rows, M)."""
-    own = queries.x[rows[0] : rows[-1] + 1]
-    if keys.sparse:
-        dense = own.toarray() if queries.sparse else own
-        products = np.ascontiguousarray((keys.x @ dense.T).T)
-    else:
-        products = own @ keys.x.T
+    own = queries.x[rows]
+    products = (keys.x @ own.toarray().T).T if keys.sparse else own @ keys.x.T
+    products = np.ascontiguousarray(products)
     products *= -2.0
     products += queries.squared_norm[rows, None]
     products += keys.squared_norm
     return np.asarray(products)
 
 
-def _nearest_in_tile(
-    queries: _Points, keys: _Points, rows: Rows, estimate: Floats, k: int
-) -> tuple[Rows, Floats]:
-    """The k nearest of each row of a tile, given estimates; at least k of them are finite."""
-    count = min(keys.count, k + _SPARE)
-    if count < keys.count:
-        candidates = np.argpartition(estimate, count - 1, axis=1)[:, :count]
-    else:
-        candidates = np.broadcast_to(np.arange(keys.count), estimate.shape)
-    candidates = np.sort(candidates, axis=1)
-    estimated = np.take_along_axis(estimate, candidates, axis=1)
-    exact = _exact(queries, keys, np.repeat(rows, count), candidates.ravel())
-    exact = np.where(np.isinf(estimated), np.inf, exact.reshape(candidates.shape))
-    # Candidates stand in ascending order: a stable sort breaks ties by row number.
-    order = np.argsort(exact, axis=1, kind="stable")[:, :k]
-    index = np.take_along_axis(candidates, order, axis=1)
-    squared = np.take_along_axis(exact, order, axis=1)
-    if count < keys.count:
-        error = _rounding(queries, keys, rows)
-        # Whatever was left out has an estimate of at least the worst candidate's.
-        unsure = squared[:, -1] >= estimated.max(axis=1) - error
-        for at in np.flatnonzero(unsure):
-            limit = squared[at, -1] + error[at]
-            index[at], squared[at] = _settle(queries, keys, rows[at], estimate[at], limit, k)
-    return index, squared
-
-
-def _settle(
-    queries: _Points, keys: _Points, row: int, estimate: Floats, limit: float, k: int
-) -> tuple[Rows, Floats]:
-    """Measure every row whose estimate does not rule it out, each distinct one once."""
-    columns = np.flatnonzero(estimate <= limit)
-    if queries.exact_products and keys.exact_products:
-        exact = estimate[columns]
-    else:
-        distinct, place = np.unique(keys.twin[columns], return_inverse=True)
-        exact = _exact(queries, keys, np.full(len(distinct), row), distinct)[place]
-    order = np.argsort(exact, kind="stable")[:k]
-    return columns[order], exact[order]
-
-
-def _rounding(queries: _Points, keys: _Points, rows: Rows) -> Floats:
-    """Bound on |estimate - exact| for each row, (rows,)."""
-    if queries.exact_products and keys.exact_products:
-        return np.zeros(len(rows))
-    scale = queries.squared_norm[rows] + keys.squared_norm.max(initial=0)
-    float64 = np.finfo(np.float64)
-    return np.asarray(8 * (queries.features + 8) * (float64.eps * scale + float64.tiny))
+def _measured(queries: _Points, keys: _Points, row: int, columns: Rows) -> Floats:
+    """Exact distances from one row, each distinct key measured once."""
+    distinct, place = np.unique(keys.twin[columns], return_inverse=True)
+    return _exact(queries, keys, np.full(len(distinct), row), distinct)[place]
 
 
 def _exact(queries: _Points, keys: _Points, left: Rows, right: Rows) -> Floats:

@@ -23,6 +23,7 @@ from difformer.diffusion import Diffusivity, Neighbourhood, SparseWeights, local
 from difformer.diffusion.graph import Pattern, check_edges
 from difformer.diffusion.penalty import QUADRATIC
 from difformer.diffusion.segments import segment
+from difformer.nn.tiles import proposer
 
 ARRANGED_ROWS = 1 << 16  # below it the states nearly fit into the caches in any order
 ARRANGED_LAYERS = 3  # below it moving the rows there and back costs what it gains
@@ -217,7 +218,9 @@ def neighbour_lists(
     if batch is not None and rule.components is not None:
         return _lists_by_graph(x, rule, batch, wanted)
     graphs = None if batch is None else batch.cpu().numpy()
-    near = neighbors.search(view(x, rule), wanted, metric=rule.metric, batch=graphs)
+    near = neighbors.search(
+        view(x, rule), wanted, metric=rule.metric, batch=graphs, candidates=proposer(x.device)
+    )
     return torch.from_numpy(near.index), torch.from_numpy(near.squared_distance)
 
 
@@ -231,9 +234,10 @@ def _lists_by_graph(
     squared = torch.full((x.shape[0], wanted), torch.inf, dtype=torch.float64)
     for graph in batch.unique().tolist():
         rows = (batch == graph).nonzero().squeeze(1).cpu()
-        found = neighbors.search(_project(points[rows.numpy()], rule), wanted, metric=rule.metric)
-        own = torch.from_numpy(found.index)
-        index[rows] = torch.where(own == neighbors.NONE, own, rows[own])
+        own = _project(points[rows.numpy()], rule)
+        found = neighbors.search(own, wanted, metric=rule.metric, candidates=proposer(x.device))
+        local = torch.from_numpy(found.index)
+        index[rows] = torch.where(local == neighbors.NONE, local, rows[local])
         squared[rows] = torch.from_numpy(found.squared_distance)
     return index, squared
 
