@@ -290,6 +290,9 @@ class Neighbourhood:
         bandwidth: See ``weights``.
         self_loops: Whether an instance counts itself (rate 1), as f(0) = 1 asks.
         norm: ``row`` (convex) or ``sym``.
+        every: Neighbours in state space are found at the first and then at each ``every``-th
+            forward pass in training mode, layer by layer, and kept in between; in evaluation mode
+            always (``difformer.nn.recall``).
     """
 
     k: int = 15
@@ -300,6 +303,7 @@ class Neighbourhood:
     bandwidth: int = 10
     self_loops: bool = True
     norm: str = "row"
+    every: int = 1
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -307,9 +311,14 @@ class Neighbourhood:
         one_of(self.metric, ("cosine", "euclidean"), "metric")
         one_of(self.weights, ("binary", "self-tuned"), "weights")
         one_of(self.norm, ("row", "sym"), "norm")
-        for field in ("k", "bandwidth", "components"):
+        for field in ("k", "bandwidth", "components", "every"):
             if field != "components" or self.components is not None:
                 whole_number(getattr(self, field), 1, field)
+        if self.space == "input" and self.every != 1:
+            raise ConfigError(
+                "every must be 1 for neighbours in input space, which are found once, "
+                f"found {self.every}."
+            )
 
 
 DIFFUSIVITIES: dict[str, Diffusivity] = {

@@ -3,6 +3,7 @@
 Letters: N instances, L keys, H heads, C channels.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,8 @@ class States:
     """States of one step, mapped to queries, keys and values.
 
     All-pair terms look at ``keys``. Sparse terms address ``sparse_keys``: the same, or, towards a
-    frozen context, the context's rows followed by the instances' own (for self-loops).
+    frozen context, the context's rows followed by the instances' own (for self-loops). ``layer``
+    tells the layers apart that keep neighbours between training passes; None: they are found now.
     """
 
     z: Tensor  # (N, C)
@@ -31,6 +33,7 @@ class States:
     sparse_values: Tensor  # likewise
     structure: Structure
     segments: Segments
+    layer: Hashable | None = None
 
     @property
     def own_values(self) -> Tensor:
@@ -41,9 +44,16 @@ class States:
 def weights_of(index: int, states: States) -> SparseWeights | None:
     """Sparse weights of a term: prepared, or found among the present states."""
     term, prepared = states.structure.terms[index], states.structure.weights[index]
-    if prepared is None and term.neighbours is not None:
-        return found_neighbours(states.z, term.neighbours, states.structure.batch)
-    return prepared
+    rule, structure = term.neighbours, states.structure
+    if prepared is not None or rule is None:
+        return prepared
+
+    def find() -> SparseWeights:
+        return found_neighbours(states.z, rule, structure.batch)
+
+    if states.layer is None or rule.every == 1:
+        return find()
+    return structure.recall.weights((states.layer, index), rule.every, states.z, find)
 
 
 def flow_of(index: int, states: States, values: Tensor | None = None) -> Flow:
@@ -75,11 +85,16 @@ def influence_of(index: int, states: States) -> Tensor:
     if term.support == "self":
         return states.own_values.mean(1)
     if operator is not None:  # the same for all heads: average first, multiply once
-        return operator.matmul(states.sparse_values.mean(1))
+        return operator.matmul(_averaged(states.sparse_values))
     weights = weights_of(index, states)
     if weights is not None and term.neighbours is not None and term.penalty is QUADRATIC:
-        return weights.normalised(term.neighbours.norm).matmul(states.sparse_values.mean(1))
+        return weights.normalised(term.neighbours.norm).matmul(_averaged(states.sparse_values))
     return divide(_flow(term, states, weights), term, states.values, states.segments).mean(1)
+
+
+def _averaged(values: Tensor) -> Tensor:
+    """Mean over heads, (L, C); one head is not copied."""
+    return values.squeeze(1) if values.shape[1] == 1 else values.mean(1)
 
 
 def joint_influence(states: States, shares: list[float | Tensor]) -> Tensor:

@@ -23,6 +23,7 @@ from difformer.diffusion import Diffusivity, Neighbourhood, SparseWeights, local
 from difformer.diffusion.graph import Pattern, check_edges
 from difformer.diffusion.penalty import QUADRATIC
 from difformer.diffusion.segments import segment
+from difformer.nn.recall import Recall
 from difformer.nn.tiles import proposer
 
 ARRANGED_ROWS = 1 << 16  # below it the states nearly fit into the caches in any order
@@ -54,6 +55,11 @@ class Structure:
     def place(self) -> Tensor | None:
         """Where each row went: the reverse of ``order``, (N,)."""
         return None if self.order is None else torch.argsort(self.order)
+
+    @cached_property
+    def recall(self) -> Recall:
+        """Neighbours found among the states, remembered for the next training passes."""
+        return Recall()
 
     @cached_property
     def compact(self) -> "Structure":
