@@ -1,27 +1,40 @@
 r"""The exact path for any penalty: O(N L) time, O(N + L) memory, a tile of pairs at a time.
 
 Forward and backward both walk over tiles and recompute the rates; nothing of size N x L is ever
-stored. With :math:`w_{ij} = f(x_{ij})`, numerator :math:`a_i = \sum_j w_{ij} v_j` and denominator
-:math:`b_i = \sum_j w_{ij}`, gradients :math:`\alpha, \beta` of a and b give
+stored. Queries and keys are lifted first, so that one matrix product gives
+:math:`y_{ij} = \tilde q_i \cdot \tilde k_j = a + b x_{ij}`, from which the rate
+:math:`w_{ij} = f(x_{ij})` follows in place. With numerator :math:`A_i = \sum_j w_{ij} v_j` and
+denominator :math:`B_i = \sum_j w_{ij}`, gradients :math:`\alpha, \beta` of A and B give
 
 .. math::
-    p_{ij} = f'(x_{ij}) (\alpha_i \cdot v_j + \beta_i), \quad
-    \bar q_i = \sum_j p_{ij} \, \partial x_{ij} / \partial q_i, \quad
-    \bar k_j = \sum_i p_{ij} \, \partial x_{ij} / \partial k_j, \quad
+    p_{ij} = \frac{dw_{ij}}{dy_{ij}} (\alpha_i \cdot v_j + \beta_i), \quad
+    \bar{\tilde q}_i = \sum_j p_{ij} \tilde k_j, \quad
+    \bar{\tilde k}_j = \sum_i p_{ij} \tilde q_i, \quad
     \bar v_j = \sum_i w_{ij} \alpha_i .
 
+Autograd takes care of the lift. Two buffers of the size of a tile are all that pairs ever occupy:
+they stay in the cache, and fresh memory, whose first touch is slow, is not asked for.
+
 Letters: N queries, L keys, H heads, M width of queries and keys, D width of values.
-Inside, heads come first: (H, N, M).
+Inside, heads come first: (H, N, M), as views.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from difformer.diffusion.penalty import Penalty
-from difformer.diffusion.segments import TILE, Segments, Tile, tiles
+from difformer.diffusion.linear import lift_keys, lift_queries
+from difformer.diffusion.penalty import InPlace, Penalty, in_place_of
+from difformer.diffusion.segments import Segments, Tile, tiles
+
+# Pairs held at a time, twice: 8 MB in float32, which fits the outer cache. Smaller tiles for the
+# inner one are no faster, for the products hold the time, and every operation on a tile is a point
+# where threads wait for one another. A GPU wants operations that fill it.
+PAIRS = {"cpu": 1 << 20, "cuda": 1 << 26}
+SPREAD = 60  # rates that differ by less than 2^60 within a row need no shift to stay in range
 
 
 def squared_distance(q: Tensor, k: Tensor, sphere: bool) -> Tensor:
@@ -41,45 +54,42 @@ def paired_distance(q: Tensor, k: Tensor, sphere: bool) -> Tensor:
     return 2 - 2 * (q * k).sum(-1) if sphere else (q - k).square().sum(-1)
 
 
-class _Pairs:
-    """Distances, rates and slopes of one tile; pairs of different graphs get rate zero."""
+class _Tiles:
+    """A walk over tiles that share one buffer; pairs of different graphs get rate zero."""
 
-    def __init__(
-        self,
-        q: Tensor,
-        k: Tensor,
-        tile: Tile,
-        penalty: Penalty,
-        sphere: bool,
-        graphs: tuple[Tensor, Tensor] | None,
-    ) -> None:
-        x = squared_distance(q[:, tile.queries], k[:, tile.keys], sphere)
-        self.penalty = penalty
-        self.apart: Tensor | None = None
-        if tile.mixed:
-            assert graphs is not None
-            self.apart = graphs[0][tile.queries, None] != graphs[1][None, tile.keys]
-        if penalty.shiftable:
-            x = x - self._nearest(x)
-        self.x = x
+    def __init__(self, like: Tensor, heads: int, segments: Segments, pairs: int) -> None:
+        self.like, self.heads, self.segments = like, heads, segments
+        self.tiles = list(tiles(segments, max(1, pairs // max(1, heads))))
+        self.largest = max(map(_pairs, self.tiles), default=0)
+        self.graphs: tuple[Tensor, Tensor] | None = None
+        if not segments.single:
+            self.graphs = segments.query_graph(like.device), segments.key_graph(like.device)
 
-    def _nearest(self, x: Tensor) -> Tensor:
-        """Distance to the nearest key that a row may see; 0 where it sees none."""
-        if x.shape[-1] == 0:
-            return x.new_zeros(*x.shape[:-1], 1)
-        if self.apart is not None:
-            x = x.masked_fill(self.apart, torch.inf)
-        nearest = x.amin(-1, keepdim=True)
-        return nearest.masked_fill(nearest.isinf(), 0)
+    def __iter__(self) -> Iterator[tuple[slice, slice, Tensor | None]]:
+        """Queries and keys of each tile, and which of its pairs (L, N) lie apart."""
+        for tile in self.tiles:
+            apart: Tensor | None = None
+            if tile.mixed:
+                assert self.graphs is not None
+                query_graph, key_graph = self.graphs[0][tile.queries], self.graphs[1][tile.keys]
+                apart = key_graph.unsqueeze(1) != query_graph
+            yield tile.queries, tile.keys, apart
 
-    def _masked(self, values: Tensor) -> Tensor:
-        return values if self.apart is None else values.masked_fill(self.apart, 0)
+    def buffer(self) -> Tensor:
+        """Room for the largest tile."""
+        return self.like.new_empty(self.heads * self.largest)
 
-    def rates(self) -> Tensor:
-        return self._masked(self.penalty.rate(self.x))
 
-    def slopes(self) -> Tensor:
-        return self._masked(self.penalty.slope(self.x))
+def _pairs(tile: Tile) -> int:
+    pairs: int = (tile.queries.stop - tile.queries.start) * (tile.keys.stop - tile.keys.start)
+    return pairs
+
+
+def _product(rows: Tensor, columns: Tensor, buffer: Tensor) -> Tensor:
+    """All inner products of (H, R, M) and (H, C, M), written to the buffer: (H, R, C)."""
+    shape = (len(rows), rows.shape[1], columns.shape[1])
+    out = buffer[: shape[0] * shape[1] * shape[2]].view(shape)
+    return torch.bmm(rows, columns.transpose(1, 2), out=out)
 
 
 class _Accumulate(torch.autograd.Function):
@@ -88,53 +98,53 @@ class _Accumulate(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        penalty: Penalty,
-        sphere: bool,
-        segments: Segments,
-        pairs: int,
+        q: Tensor,  # (H, N, M), lifted
+        k: Tensor,  # (H, L, M), lifted
+        v: Tensor,  # (H, L, D)
+        function: InPlace,
+        walk: _Tiles,
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(q, k, v)
-        ctx.settings = (penalty, sphere, segments, pairs)
-        numerator = v.new_empty(q.shape[0], q.shape[1], v.shape[2])
-        denominator = v.new_empty(q.shape[0], q.shape[1])
-        graphs = _graphs(segments, q.device)
-        for tile in tiles(segments, pairs):
-            rates = _Pairs(q, k, tile, penalty, sphere, graphs).rates()
-            numerator[:, tile.queries] = rates @ v[:, tile.keys]
-            denominator[:, tile.queries] = rates.sum(-1)
-        return numerator, denominator
+        ctx.settings = (function, walk)
+        # Rows first in memory, as the caller wants them.
+        numerator = v.new_zeros(q.shape[1], v.shape[0], v.shape[2]).transpose(0, 1)
+        denominator = v.new_zeros(q.shape[:2], dtype=torch.float64)
+        buffer = walk.buffer()
+        for rows, keys, apart in walk:
+            w = function.rate(_product(q[:, rows], k[:, keys], buffer))
+            if apart is not None:
+                w.masked_fill_(apart.t(), 0)
+            numerator[:, rows].baddbmm_(w, v[:, keys])
+            denominator[:, rows] += w.sum(-1)
+        return numerator, denominator.to(v.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_numerator: Tensor, grad_denominator: Tensor) -> tuple[Any, ...]:
         q, k, v = ctx.saved_tensors
-        penalty, sphere, segments, pairs = ctx.settings
-        grad_q, grad_k, grad_v = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        graphs = _graphs(segments, q.device)
-        moving = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-        for tile in tiles(segments, pairs):
-            rows, keys = tile.queries, tile.keys
-            pair = _Pairs(q, k, tile, penalty, sphere, graphs)
-            alpha, beta = grad_numerator[:, rows], grad_denominator[:, rows]
-            grad_v[:, keys] += pair.rates().transpose(1, 2) @ alpha
+        function, walk = ctx.settings
+        width = v.shape[2]
+        alpha = torch.cat([grad_numerator, grad_denominator.unsqueeze(-1)], -1)
+        lifted_v = torch.cat([v, torch.ones_like(v[..., :1])], -1)
+        # Tiles are keys x queries here: two of the three products below then read them along rows.
+        grad_q, grad_k, grad_v = torch.zeros_like(q.mT), torch.zeros_like(k), torch.zeros_like(v)
+        k_columns = k.mT.contiguous()
+        first, second = walk.buffer(), walk.buffer()
+        moving = any(ctx.needs_input_grad[:2])
+        for rows, keys, apart in walk:
+            y = _product(k[:, keys], q[:, rows], first)
+            w = function.rate(y)
+            if apart is not None:
+                w.masked_fill_(apart, 0)
+            grad_v[:, keys].baddbmm_(w, alpha[:, rows, :width])
             if not moving:
                 continue
-            p = pair.slopes() * (alpha @ v[:, keys].transpose(1, 2) + beta.unsqueeze(-1))
-            grad_q[:, rows] -= 2 * (p @ k[:, keys])
-            grad_k[:, keys] -= 2 * (p.transpose(1, 2) @ q[:, rows])
-            if not sphere:  # x = |q|^2 + |k|^2 - 2 q.k
-                grad_q[:, rows] += 2 * p.sum(2).unsqueeze(-1) * q[:, rows]
-                grad_k[:, keys] += 2 * p.sum(1).unsqueeze(-1) * k[:, keys]
-        return grad_q, grad_k, grad_v, None, None, None, None
-
-
-def _graphs(segments: Segments, device: torch.device) -> tuple[Tensor, Tensor] | None:
-    if segments.single:
-        return None
-    return segments.query_graph(device), segments.key_graph(device)
+            p = function.chain(_product(lifted_v[:, keys], alpha[:, rows], second), y, w)
+            if apart is not None:
+                p.masked_fill_(apart, 0)
+            grad_k[:, keys].baddbmm_(p, q[:, rows])
+            grad_q[:, :, rows].baddbmm_(k_columns[:, :, keys], p)
+        return grad_q.mT, grad_k, grad_v, None, None
 
 
 def accumulate(
@@ -144,15 +154,73 @@ def accumulate(
     penalty: Penalty,
     sphere: bool,
     segments: Segments,
-    pairs: int = TILE,
+    pairs: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Numerator (N, H, D) and denominator (N, H) of the diffusion.
 
-    Both are relative to each row's nearest key where the penalty is shiftable; their quotient does
-    not depend on it. Cost O(N L (M + D)) time, O(N + L + pairs) memory.
+    Where the penalty is shiftable, both may lack a factor that is common to a row; their quotient
+    does not depend on it. Cost O(N L (M + D)) time, O(N + L + pairs) memory.
+
+    Example:
+        >>> from difformer.diffusion import SIGMOID
+        >>> from difformer.diffusion.segments import segment
+        >>> z = torch.zeros(4, 1, 2)
+        >>> accumulate(z, z, z, SIGMOID, True, segment(4, 4))[1][:, 0] / 4
+        tensor([0.5000, 0.5000, 0.5000, 0.5000])
     """
-    heads_first = (x.transpose(0, 1).contiguous() for x in (q, k, v))
-    numerator, denominator = _Accumulate.apply(  # type: ignore[no-untyped-call]
-        *heads_first, penalty, sphere, segments, pairs
+    function = in_place_of(penalty)
+    pairs = PAIRS.get(q.device.type, 1 << 20) if pairs is None else pairs
+    walk = _Tiles(v, v.shape[1], segments, pairs)
+    queries, keys = _lifted(q, k, penalty, function, sphere, walk)
+    # Sums of nearly equal numbers round into the same direction again and again. Denominators are
+    # summed in float64; values are measured from their mean, whatever it is: no term depends on it.
+    centre = v.detach().mean(0) if len(v) else v.new_zeros(v.shape[1:])
+    deviation, denominator = _Accumulate.apply(  # type: ignore[no-untyped-call]
+        *(x.transpose(0, 1) for x in (queries, keys, v - centre)), function, walk
     )
-    return numerator.transpose(0, 1), denominator.transpose(0, 1)
+    deviation, denominator = deviation.transpose(0, 1), denominator.transpose(0, 1)
+    return torch.addcmul(deviation, denominator.unsqueeze(-1), centre), denominator
+
+
+def _lifted(
+    q: Tensor, k: Tensor, penalty: Penalty, function: InPlace, sphere: bool, walk: _Tiles
+) -> tuple[Tensor, Tensor]:
+    """Queries and keys whose inner product is y, up to a constant of the row if shiftable."""
+    a, b = function.affine
+    offset, queries = lift_queries(q, function.affine, sphere)
+    keys = lift_keys(k, sphere)
+    constant = a + 2 * b  # of all pairs on the sphere
+    if penalty.shiftable:
+        constant = 0
+        if penalty.in_place is None or _spread(q, k, b, sphere) > SPREAD:
+            offset, sphere = -_nearest(queries.detach(), keys.detach(), b, walk), False
+    if sphere and constant == 0:
+        return queries, keys
+    return (
+        torch.cat([queries, offset.unsqueeze(-1)], -1),
+        torch.cat([keys, torch.ones_like(keys[..., :1])], -1),
+    )
+
+
+def _spread(q: Tensor, k: Tensor, b: float, sphere: bool) -> float:
+    """By how much y can differ among the pairs of a row, at most."""
+    if sphere:
+        return 4 * abs(b)
+    longest = [float(x.detach().norm(dim=-1).amax()) if x.numel() else 0.0 for x in (q, k)]
+    return abs(b) * sum(longest) ** 2
+
+
+def _nearest(q: Tensor, k: Tensor, b: float, walk: _Tiles) -> Tensor:
+    """y of the nearest key that a row may see, (N, H); 0 where it sees none. One more product."""
+    sign = 1.0 if b < 0 else -1.0  # the nearest key has the largest sign * y
+    q, k = sign * q.transpose(0, 1), k.transpose(0, 1)
+    nearest = q.new_full(q.shape[:2], -torch.inf)
+    buffer = walk.buffer()
+    for rows, keys, apart in walk:
+        if keys.start == keys.stop:
+            continue
+        y = _product(q[:, rows], k[:, keys], buffer)
+        if apart is not None:
+            y.masked_fill_(apart.t(), -torch.inf)
+        nearest[:, rows] = torch.maximum(nearest[:, rows], y.amax(-1))
+    return sign * nearest.masked_fill_(nearest.isinf(), 0).transpose(0, 1)

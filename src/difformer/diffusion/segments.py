@@ -5,6 +5,8 @@ Letters: N queries, L keys, G graphs.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+from math import isqrt
 
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ from torch import Tensor
 from difformer.errors import DataError
 
 TILE = 1 << 17  # pairs held at a time: 0.5 MB in float32, so that a tile stays in a core's cache
+SHARED = 1 << 14  # pairs up to which small graphs share a tile
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def _grouped(batch: Tensor, graphs: int) -> tuple[tuple[int, ...], Tensor | None
 
 @dataclass(frozen=True)
 class Tile:
-    """A block of queries and all the keys they may see; ``mixed`` if it spans several graphs."""
+    """A block of queries and a block of keys; ``mixed`` if it spans several graphs."""
 
     queries: slice
     keys: slice
@@ -122,27 +125,36 @@ class Tile:
 
 
 def tiles(segments: Segments, pairs: int = TILE) -> Iterator[Tile]:
-    """Cover all pairs of the same graph with blocks of at most about ``pairs`` pairs.
+    """Cover all pairs of the same graph with blocks of at most ``pairs`` pairs (but at least one).
 
-    A large graph is cut by rows; runs of small graphs share a block, in which pairs of different
-    graphs are masked. Each block holds whole rows, so a row is finished in one visit.
+    A large graph is cut along queries and keys; runs of small graphs share a block, in which pairs
+    of different graphs are masked. All blocks of one query come one after the other.
     """
     graphs = list(zip(segments.queries, segments.keys, strict=True))
     row = key = g = 0
     while g < len(graphs):
         rows, keys = graphs[g]
-        if rows * keys > pairs:
-            step = max(1, pairs // keys)
-            for start in range(0, rows, step):
-                stop = min(rows, start + step)
-                yield Tile(slice(row + start, row + stop), slice(key, key + keys), False)
-            row, key, g = row + rows, key + keys, g + 1
-            continue
         end = g + 1
         while end < len(graphs):
             more_rows, more_keys = rows + graphs[end][0], keys + graphs[end][1]
-            if more_rows * more_keys > min(pairs, 1 << 14):
+            if more_rows * more_keys > min(pairs, SHARED):
                 break
             rows, keys, end = more_rows, more_keys, end + 1
-        yield Tile(slice(row, row + rows), slice(key, key + keys), end > g + 1)
+        yield from _cut(slice(row, row + rows), slice(key, key + keys), end > g + 1, pairs)
         row, key, g = row + rows, key + keys, end
+
+
+def _cut(queries: slice, keys: slice, mixed: bool, pairs: int) -> Iterator[Tile]:
+    """Square blocks where there is room: a product with a block reads each of its sides once."""
+    width = max(1, min(keys.stop - keys.start, isqrt(pairs)))
+    height = max(1, min(queries.stop - queries.start, pairs // width))
+    for rows in _blocks(queries, height):
+        for columns in _blocks(keys, max(1, pairs // height)):
+            yield Tile(rows, columns, mixed)
+
+
+def _blocks(whole: slice, most: int) -> Iterator[slice]:
+    """As few blocks of at most ``most`` rows as there can be, equally long; one if it is empty."""
+    count = max(1, -(-(whole.stop - whole.start) // most))
+    ends = [whole.start + (whole.stop - whole.start) * i // count for i in range(count + 1)]
+    return (slice(start, stop) for start, stop in pairwise(ends))
