@@ -9,12 +9,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from difformer.diffusion import graph, linear, pairwise
+from difformer.diffusion import flex, graph, linear, pairwise
 from difformer.diffusion.graph import SparseWeights
-from difformer.diffusion.penalty import QUADRATIC, Diffusivity
+from difformer.diffusion.penalty import QUADRATIC, Diffusivity, Penalty
 from difformer.diffusion.segments import Segments, segment
 from difformer.errors import ConfigError
 
+HALF = (torch.bfloat16, torch.float16)
 WEAK = 32  # a sum of rates below 1/32 a key has lost digits to cancellation on the linear path
 
 
@@ -54,11 +55,12 @@ def accumulate(
         diffusivity: Penalty and support.
         q: Queries, already of unit length if ``diffusivity.sphere``.
         k: Keys, likewise.
-        v: Values.
+        v: Values. What has fewer digits than float32 is summed, and returned, in float32.
         segments: Which rows belong to which graph.
         weights: The pairs of a sparse support, (N, L); needed unless all pairs count.
     """
     penalty, sphere = diffusivity.penalty, diffusivity.sphere
+    q, k, v = (_wide(x) for x in (q, k, v))
     if diffusivity.support == "all":
         q, k, v = ordered = segments.sort_queries(q), segments.sort_keys(k), segments.sort_keys(v)
         if not sphere:
@@ -67,7 +69,7 @@ def accumulate(
             flow = Flow(*linear.accumulate(*ordered, penalty.affine, sphere, segments))
             flow = _repair(flow, diffusivity, ordered, segments)
         else:
-            flow = Flow(*pairwise.accumulate(*ordered, penalty, sphere, segments))
+            flow = Flow(*_form_pairs(*ordered, penalty, sphere, segments))
         return Flow(*(segments.unsort_queries(part) for part in flow))
     if weights is None:
         raise ConfigError(
@@ -78,6 +80,20 @@ def accumulate(
         denominator = weights.degree.unsqueeze(1).expand(-1, v.shape[1])
         return Flow(weights.matmul(v), denominator)
     return Flow(*graph.attend(q, k, v, weights, penalty, sphere))
+
+
+def _form_pairs(
+    q: Tensor, k: Tensor, v: Tensor, penalty: Penalty, sphere: bool, segments: Segments
+) -> tuple[Tensor, Tensor]:
+    """Visit every pair: by the device's attention kernel where there is one, else tile by tile."""
+    if flex.fits(penalty, sphere, q, k, v):
+        return flex.accumulate(q, k, v, penalty, segments)
+    return pairwise.accumulate(q, k, v, penalty, sphere, segments)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """At least float32: sums over many instances need its digits and its range."""
+    return x.float() if x.dtype in HALF else x
 
 
 def _centred(q: Tensor, k: Tensor, segments: Segments) -> tuple[Tensor, Tensor]:
@@ -94,12 +110,15 @@ def _centred(q: Tensor, k: Tensor, segments: Segments) -> tuple[Tensor, Tensor]:
 def _repair(
     flow: Flow, diffusivity: Diffusivity, ordered: tuple[Tensor, Tensor, Tensor], segments: Segments
 ) -> Flow:
-    """Form the rows pair by pair in which the linear path would lose digits.
+    """Sum again in float64 for the rows in which the linear path loses digits of float32.
 
-    It adds large numbers that cancel where a query lies opposite to nearly all of its keys. Such
-    rows are rare (an outlier, or a query with very few keys); their rates are summed one by one.
+    It adds large numbers that cancel where a query lies opposite to nearly all of its keys: an
+    outlier, or every query where all keys are nearly equal. Linear time, however many they are.
     """
     q, k, v = ordered
+    affine, sphere = diffusivity.penalty.affine, diffusivity.sphere
+    if q.dtype == torch.float64 or affine is None:
+        return flow
     graph = segments.query_graph(q.device)
     counts = segments.key_counts(q.device)[graph].unsqueeze(1)
     weak = (flow.denominator.detach() < counts / WEAK).any(1).nonzero().squeeze(1)
@@ -108,12 +127,15 @@ def _repair(
     some = dataclasses.replace(
         segments, queries=tuple(torch.bincount(graph[weak], minlength=len(segments.keys)).tolist())
     )
-    exact = pairwise.accumulate(q[weak], k, v, diffusivity.penalty, diffusivity.sphere, some)
-    return Flow(*(a.index_copy(0, weak, b) for a, b in zip(flow, exact, strict=True)))
+    q, k, v = q[weak].double(), k.double(), v.double()
+    if sphere:  # lengths that are 1 to float32 leave 1 + cos wrong, even negative, where it is tiny
+        q, k = unit(q), unit(k)
+    exact = linear.accumulate(q, k, v, affine, sphere, some)
+    return Flow(*(a.index_copy(0, weak, b.to(a.dtype)) for a, b in zip(flow, exact, strict=True)))
 
 
 def divide(flow: Flow, diffusivity: Diffusivity, v: Tensor, segments: Segments) -> Tensor:
-    """Numerator over denominator, (N, H, D).
+    """Numerator over denominator, (N, H, D), in the dtype of ``v``.
 
     Two corners are defined here. A query whose keys all have rate zero (for ``simple``: all of
     them exactly opposite) hears each of them equally. A query without any key hears nothing: 0.
@@ -121,11 +143,12 @@ def divide(flow: Flow, diffusivity: Diffusivity, v: Tensor, segments: Segments) 
     numerator, denominator = flow
     empty = denominator <= _noise(diffusivity, segments, denominator)
     if not bool(empty.any()):
-        return numerator / denominator.unsqueeze(-1)
+        return (numerator / denominator.unsqueeze(-1)).to(v.dtype)
     quotient = numerator / torch.where(empty, 1, denominator).unsqueeze(-1)
     if diffusivity.support != "all":
-        return quotient.masked_fill(empty.unsqueeze(-1), 0)
-    return torch.where(empty.unsqueeze(-1), _mean_of_keys(v, segments), quotient)
+        return quotient.masked_fill(empty.unsqueeze(-1), 0).to(v.dtype)
+    mean = _mean_of_keys(_wide(v), segments)
+    return torch.where(empty.unsqueeze(-1), mean, quotient).to(v.dtype)
 
 
 def _noise(diffusivity: Diffusivity, segments: Segments, like: Tensor) -> Tensor:
@@ -171,6 +194,7 @@ def propagate(
     if diffusivity.support == "self":
         return v
     segments = segment(len(q), len(k), batch, batch_keys)
+    q, k = _wide(q), _wide(k)
     if diffusivity.sphere:
         q, k = unit(q), unit(k)
     flow = accumulate(diffusivity, q, k, v, segments, weights)
