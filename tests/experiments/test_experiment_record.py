@@ -1,6 +1,7 @@
 """Records: what is written is what is read, and nothing else passes."""
 
 import json
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -114,17 +115,30 @@ def test_a_comparison_becomes_figures_in_percent() -> None:
     assert (first.seconds, third.value, third.note) == (2.0, None, absent.note)
 
 
-def test_results_do_not_make_the_code_dirty(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, ...]] = []
+def test_code_is_dirty_where_it_differs_and_results_do_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*arguments: str) -> None:
+        identity = ("-c", "user.name=n", "-c", "user.email=e@example.org")
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True)
 
-    def git(folder: Path, *arguments: str) -> str:
-        asked.append(arguments)
-        return "" if arguments[0] == "status" else "c0ffee"
-
-    monkeypatch.setattr(module, "_git", git)
-    assert module.code_state() == ("c0ffee", False)
-    status = next(arguments for arguments in asked if arguments[0] == "status")
-    assert ":(top,exclude)results" in status
+    here = tmp_path / "src" / "package" / "record.py"
+    outputs = ("results/a.json", "docs/results.md", "benchmarks/results/b.json")
+    for path in (here, *(tmp_path / name for name in outputs)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("first")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "first")
+    monkeypatch.setattr(module, "__file__", str(here))
+    commit, dirty = module.code_state()
+    assert commit is not None
+    assert dirty is False
+    for name in outputs:
+        (tmp_path / name).write_text("second")
+    assert module.code_state() == (commit, False)
+    (tmp_path / "Makefile").write_text("new")
+    assert module.code_state() == (commit, True)
 
 
 def test_outside_a_repository_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:

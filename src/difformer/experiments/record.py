@@ -29,7 +29,10 @@ from difformer.runs.atomic import read_json, write_json
 from difformer.runs.environment import describe_environment
 
 # Results and the page made of them are outputs: writing one does not make the code another code.
-OUTPUTS = (":(top,exclude)results", ":(top,exclude)docs/results.md")
+OUTPUTS = tuple(
+    f":(top,exclude){path}"
+    for path in ("results", "docs/results.md", "benchmarks/results", "docs/performance.md")
+)
 
 
 class _Model(BaseModel):
@@ -187,7 +190,7 @@ def code_state() -> tuple[str | None, bool | None]:
     here = Path(__file__).resolve()
     if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
         return None, None
-    changed = _git(here.parent, "status", "--porcelain", "--", ":(top).", *OUTPUTS)
+    changed = _git(here.parent, "status", "--porcelain", "--", ":(top)", *OUTPUTS)
     return _git(here.parent, "rev-parse", "HEAD"), bool(changed)
 
 
