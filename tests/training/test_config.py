@@ -80,3 +80,17 @@ def test_it_is_frozen_and_changes_are_checked():
     assert config.replace(epochs=3).epochs == 3
     with pytest.raises(ConfigError, match="epochs must be"):
         config.replace(epochs=0)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [("3GiB", 3 * 2**30), (5000, 5000), ("2 MB", 2 * 10**6)]
+)
+def test_memory_is_a_number_of_bytes_or_text(given, expected):
+    assert TrainingConfig(memory=given).memory == expected
+    assert load_config(overrides=[f"memory={given}"]).memory == expected
+
+
+@pytest.mark.parametrize("given", ["much", 0, 1.5, "-3GiB"])
+def test_memory_that_is_none_is_refused(given):
+    with pytest.raises(ConfigError, match="memory"):
+        TrainingConfig(memory=given)

@@ -27,6 +27,11 @@ def fit(
     settings: list[str] = typer.Option(
         [], "--set", help="Training setting as key=value, such as epochs=50; repeatable."
     ),
+    memory: str | None = typer.Option(
+        None,
+        help="Most memory to use, such as 3GiB; more is recomputed where it is short. "
+        "For --encoder trained.",
+    ),
     labels_per_class: int | None = typer.Option(
         None, help="Show only so many labels a class and judge on the others."
     ),
@@ -53,7 +58,7 @@ def fit(
             encoder=encoder,
             diffusivity=tuple(diffusivity),
             config=config,
-            settings=tuple(settings),
+            settings=(*settings, *([f"memory={memory}"] if memory is not None else [])),
             labels_per_class=labels_per_class,
             split_seed=split_seed,
             seed=seed,

@@ -1,5 +1,6 @@
 """DIFFormerClassifier: the scikit-learn face of the library."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -59,7 +60,8 @@ class DIFFormerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     random_state : int, default 0
         Seed of initial weights and training. Equal seeds give equal bits on equal thread counts.
     verbose : bool, default False
-        Show a progress bar on a terminal.
+        Show a progress bar on a terminal, and before it what training through the diffusion will
+        need of memory.
 
     Attributes
     ----------
@@ -158,6 +160,7 @@ class DIFFormerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 seed=config.seed,
                 run=run,
                 progress=report,
+                notice=_tell if self.verbose else None,
             )
             self.engine_: Engine = engine.fit(given, self._engine_options(), config)
         self._set_results(encoded)
@@ -172,7 +175,11 @@ class DIFFormerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             On an unknown encoder, diffusivity or setting, or a pair that does not fit together.
         """
         one_of(self.encoder, ENGINES, "encoder")
-        self._training_config()
+        if self._training_config().memory is not None and self.encoder != "trained":
+            raise ConfigError(
+                "memory limits training through the diffusion and needs encoder='trained', "
+                f"found encoder={self.encoder!r}."
+            )
         for name in self.options or {}:
             one_of(name, sorted(ENGINES[self.encoder].keywords), "each key of options")
         terms = resolve_all(self.diffusivity) if self.diffusivity is not None else ()
@@ -295,6 +302,10 @@ class DIFFormerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _check_fitted(self) -> None:
         if not hasattr(self, "engine_"):
             raise NotFittedError("DIFFormerClassifier must be fitted first: call fit or load.")
+
+
+def _tell(sentence: str) -> None:
+    print(sentence, file=sys.stderr)  # noqa: T201
 
 
 def _numpy(x: Tensor) -> NDArray[np.float64]:

@@ -38,6 +38,7 @@ class Fitting:
         seed: Of the initial weights and of training.
         run: Where to keep checkpoints and metrics, or None.
         progress: Called after each epoch.
+        notice: Called with sentences that a user wants to read before the run, or None.
     """
 
     x: Any
@@ -49,6 +50,7 @@ class Fitting:
     seed: int = 0
     run: RunDirectory | None = None
     progress: Report | None = None
+    notice: Callable[[str], None] | None = None
 
 
 class Engine(Protocol):

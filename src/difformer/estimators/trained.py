@@ -12,6 +12,7 @@ from difformer.data.instances import Features
 from difformer.errors import DataError
 from difformer.estimators.engine import Fitting, keywords_of, pack, pack_edges, seeded_build, unpack
 from difformer.nn import DIFFormer, FrozenContext
+from difformer.nn.memory import plan_memory
 from difformer.nn.pretrained import describe, restore
 from difformer.nn.structure import to_tensor
 from difformer.nn.trace import Trace
@@ -43,6 +44,7 @@ class TrainedEngine:
         model = seeded_build(
             given.seed, lambda: DIFFormer(x.shape[1], out_channels=given.classes, **options)
         )
+        _fit_into_memory(model, x, given, config)
         mask, y = given.y >= 0, given.y
         val_mask = None
         if given.validation is not None:
@@ -112,6 +114,17 @@ class TrainedEngine:
         model.eval()
         edges = context.get("edge_index"), context.get("edge_weight")
         return cls(FrozenContext(model, unpack("x", context), *edges), context["y"], [])
+
+
+def _fit_into_memory(model: DIFFormer, x: Tensor, given: Fitting, config: TrainingConfig) -> None:
+    """Choose what is recomputed, and say what a step will need."""
+    if config.memory is None and given.notice is None:
+        return
+    edges = given.edge_index, given.edge_weight
+    plan = plan_memory(model, x, *edges, memory=config.memory, views=config.views)
+    model.recompute = plan.recompute
+    if given.notice is not None:
+        given.notice(plan.sentence())
 
 
 def views_of(

@@ -1,16 +1,17 @@
 r"""DIFFormer: input map, layers of diffusion, output map. The forward pass reads as a loop."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout
+from torch.utils.checkpoint import checkpoint
 
 from difformer.diffusion import masks
 from difformer.diffusion.graph import Pattern, SparseWeights
-from difformer.errors import ConfigError, one_of, whole_number
+from difformer.errors import ConfigError, one_of
 from difformer.nn.conv import AnyDiffusivity, DIFFormerConv, check_states, is_number
 from difformer.nn.motion import Finish, advance
 from difformer.nn.official import (
@@ -19,10 +20,15 @@ from difformer.nn.official import (
     official_options,
     official_structure,
 )
-from difformer.nn.structure import Cache, Structure
+from difformer.nn.sizes import check_sizes
+from difformer.nn.structure import Cache, Structure, arrange, arranged, restore
 
 if TYPE_CHECKING:
     from difformer.nn.trace import Trace
+
+
+# What the backward makes again instead of keeping it, from the fastest plan to the leanest.
+RECOMPUTE = ("nothing", "products", "steps")
 
 
 class Step(NamedTuple):
@@ -31,6 +37,9 @@ class Step(NamedTuple):
     before: Tensor
     moved: Tensor  # right after the step
     after: Tensor  # after normalisation and dropout
+
+
+_LEAN: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
 
 
 class DIFFormer(nn.Module):
@@ -58,6 +67,11 @@ class DIFFormer(nn.Module):
         input_map, output_map: False leaves one out; its widths must then agree. Without maps,
             input and output map, and ``norm=None``, nothing is trained: *decoupled* diffusion, for
             which the theorem holds as it stands.
+
+        recompute: What the backward makes again instead of keeping it. ``"nothing"``: one tensor
+            of N x C more a layer and some percent faster. ``"products"``: only the states of each
+            step are kept. ``"steps"``: only those of every few steps. The numbers are the same to
+            the last bit. ``difformer.nn.memory.plan_memory`` chooses for a given memory.
 
     Shapes:
         - input: x (N, F), dense or ``torch.sparse_csr``; edge_index (2, E) int64;
@@ -102,10 +116,12 @@ class DIFFormer(nn.Module):
         activation: str = "input",
         input_map: bool = True,
         output_map: bool = True,
+        recompute: str = "products",
         official: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.config = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        self.recompute = one_of(recompute, RECOMPUTE, "recompute")
         check_sizes(in_channels, hidden_channels, out_channels, num_layers, input_map, output_map)
         for name, rate in (
             ("dropout", dropout),
@@ -181,11 +197,31 @@ class DIFFormer(nn.Module):
     ) -> Tensor:
         """States after the last step, (N, C)."""
         key = self.draw_key()
-        z = initial = self.embed(x, key)
-        structure = self.structure(x, edge_index, edge_weight, batch)
-        for index, conv in enumerate(self.layers):
-            z = advance(conv, z, structure, initial, self._finish(index + 1, key))
-        return self.finish(z, key)
+        lean = self.recompute == "steps" and torch.is_grad_enabled()
+        z = checkpoint(self.embed, x, key, **_LEAN) if lean else self.embed(x, key)
+        structure = self.operators(x, edge_index, edge_weight, batch)
+        z = initial = arrange(z, structure)
+        for stage in self._stages():
+            if lean:
+                z = checkpoint(self._advance, z, structure, initial, key, stage, **_LEAN)
+            else:
+                z = self._advance(z, structure, initial, key, stage)
+        return self.finish(restore(z, structure), key)
+
+    def _stages(self) -> Iterator[range]:
+        """Layers in runs of about the square root of their number: the unit of recomputation."""
+        length = math.isqrt(max(len(self.convs) - 1, 0)) + 1
+        for start in range(0, len(self.convs), length):
+            yield range(start, min(start + length, len(self.convs)))
+
+    def _advance(
+        self, z: Tensor, structure: Structure, initial: Tensor, key: int, stage: range
+    ) -> Tensor:
+        """Diffuse through some layers."""
+        for index in stage:
+            finish = self._finish(index + 1, key)
+            z = advance(self.layers[index], z, structure, initial, finish)
+        return z
 
     def steps(self, z: Tensor, structure: Structure, key: int = 0) -> Iterator[Step]:
         """Diffuse from initial states z, one step at a time: the plain form of :meth:`encode`."""
@@ -198,7 +234,7 @@ class DIFFormer(nn.Module):
 
     def draw_key(self) -> int:
         """What all dropout masks of a forward pass depend on, from torch's global generator."""
-        drops = self.training and (self.dropout or self.input_dropout)
+        drops = self.training and (self.dropout or self.input_dropout or self.node_dropout)
         return masks.draw_key() if drops else 0
 
     def embed(self, x: Tensor, key: int = 0) -> Tensor:
@@ -209,7 +245,8 @@ class DIFFormer(nn.Module):
             return self._finish(0, key).apply(z)
         mapped = self._multiply(x, self.input_map.weight.t(), key)
         if self.training and self.node_dropout:
-            mapped = mapped * dropout(mapped.new_ones(len(mapped), 1), self.node_dropout, True)
+            silent = masks.derive(key, -3)
+            mapped = mapped * masks.mask(len(mapped), 1, self.node_dropout, silent, mapped)
         mapped = mapped + self.input_map.bias
         return self._finish(0, key, relu=not self.late).apply(mapped)
 
@@ -236,7 +273,13 @@ class DIFFormer(nn.Module):
         """The same as :meth:`settle` for the engine."""
         norm = self.norms[index] if self.norms else None
         rate = self.dropout if self.training and not self.late else 0.0
-        return Finish(cast("nn.LayerNorm | None", norm), relu, rate, masks.derive(key, index))
+        return Finish(
+            cast("nn.LayerNorm | None", norm),
+            relu,
+            rate,
+            masks.derive(key, index),
+            store=self.recompute == "nothing",
+        )
 
     def _multiply(self, x: Tensor, weight: Tensor, key: int) -> Tensor:
         """x @ weight; a sparse x is never made dense, nor differentiated through."""
@@ -246,8 +289,9 @@ class DIFFormer(nn.Module):
             return x @ weight
         sparse: SparseWeights = self._input_cache.get((x,), lambda: _sparse_rows(x))
         if self.training and self.input_dropout:
-            values = dropout(sparse.values, self.input_dropout, True)
-            sparse = SparseWeights(sparse.pattern, values)
+            entries = len(sparse.values)
+            kept = masks.mask(entries, 1, self.input_dropout, masks.derive(key, -2), sparse.values)
+            sparse = SparseWeights(sparse.pattern, sparse.values * kept.squeeze(1))
         return sparse.matmul(weight)
 
     def structure(
@@ -271,6 +315,16 @@ class DIFFormer(nn.Module):
             )
         assert isinstance(conv, DIFFormerConv)
         return conv.structure(x, edge_index, edge_weight, batch)
+
+    def operators(
+        self,
+        x: Tensor,
+        edge_index: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+        batch: Tensor | None = None,
+    ) -> Structure:
+        """The same as :meth:`structure` for a forward pass: rows may be moved for locality."""
+        return arranged(self.structure(x, edge_index, edge_weight, batch), len(self.convs))
 
     def trace(
         self,
@@ -321,33 +375,6 @@ class DIFFormer(nn.Module):
         from difformer.nn.pretrained import load_pretrained
 
         return load_pretrained(cls, Path(folder))
-
-
-def check_sizes(
-    in_channels: int,
-    hidden_channels: int,
-    out_channels: int,
-    num_layers: int,
-    input_map: bool,
-    output_map: bool,
-) -> None:
-    """Widths are positive and agree where a map is left out."""
-    for name, value in (
-        ("in_channels", in_channels),
-        ("hidden_channels", hidden_channels),
-        ("out_channels", out_channels),
-    ):
-        whole_number(value, 1, name)
-    whole_number(num_layers, 0, "num_layers")
-    for made, name, outer in (
-        (input_map, "in_channels", in_channels),
-        (output_map, "out_channels", out_channels),
-    ):
-        if not made and outer != hidden_channels:
-            raise ConfigError(
-                f"{name} must equal hidden_channels = {hidden_channels} where that map is left "
-                f"out, found {outer}."
-            )
 
 
 def _sparse_rows(x: Tensor) -> SparseWeights:

@@ -54,7 +54,7 @@ class Finish:
     relu: bool = False
     dropout: float = 0.0
     key: int = 0
-    store: bool = True
+    store: bool = False
 
     def apply(self, z: Tensor) -> Tensor:
         """Normalise, activate and drop out alone."""
@@ -114,8 +114,8 @@ def gain_of(term: Diffusivity) -> float:
 
 def lifted(linear: nn.Linear, heads: int) -> Tensor:
     """A map with its bias as last column, (H, C, C + 1)."""
-    joined = torch.cat([linear.weight, linear.bias.unsqueeze(1)], 1)
-    return joined.unflatten(0, (heads, -1))
+    joined: Tensor = torch.cat([linear.weight, linear.bias.unsqueeze(1)], 1)
+    return joined.view(heads, -1, joined.shape[1])
 
 
 def mean_value(linear: nn.Linear | None, heads: int, z: Tensor) -> Tensor:
@@ -123,4 +123,6 @@ def mean_value(linear: nn.Linear | None, heads: int, z: Tensor) -> Tensor:
     if linear is None:
         return z
     weight = linear.weight.unflatten(0, (heads, -1)).mean(0)
-    return nn.functional.linear(z, weight, linear.bias.unflatten(0, (heads, -1)).mean(0))
+    bias = linear.bias.unflatten(0, (heads, -1)).mean(0)
+    mean: Tensor = nn.functional.linear(z, weight, bias)
+    return mean

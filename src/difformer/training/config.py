@@ -2,11 +2,16 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, ByteSize, Field, TypeAdapter
 
 from difformer.training.settings import Settings, load_settings
+
+
+def _bytes(value: Any) -> Any:
+    """A size in bytes from text such as ``3GiB``; anything else is left to be checked."""
+    return int(TypeAdapter(ByteSize).validate_python(value)) if isinstance(value, str) else value
 
 
 class TrainingConfig(Settings):
@@ -27,6 +32,9 @@ class TrainingConfig(Settings):
         consistency: Weight of that agreement.
         eval_every: Epochs between evaluations; the last epoch is always evaluated.
         checkpoint_every: Epochs between checkpoints; 0 writes one at the end only.
+        memory: Bytes that the process may use at its peak, as a number or like ``"3GiB"``. Where it
+            is short, more is recomputed in the backward; the results are the same to the last bit.
+            None: no limit is set.
         seed: Of the random stream during training, dropout for instance. The weights are
             initialised before, by whoever makes the model.
 
@@ -52,6 +60,7 @@ class TrainingConfig(Settings):
     consistency: float = Field(default=1.0, ge=0)
     eval_every: int = Field(default=1, ge=1)
     checkpoint_every: int = Field(default=50, ge=0)
+    memory: Annotated[int | None, BeforeValidator(_bytes)] = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**63)
 
 
