@@ -99,6 +99,15 @@ def test_narrow_kernels_equal_the_oracle(penalty, sphere, shape, dtype):
     )
 
 
+def test_the_nearest_key_of_another_graph_is_not_measured_from():
+    # Graph 1 holds the very state of graph 0's query, whose own keys are far away.
+    q = torch.tensor([[[0.0, 0.0]], [[9.0, 0.0]]])
+    k = torch.tensor([[[9.0, 0.0]], [[0.0, 9.5]], [[0.0, 0.0]]])
+    v = torch.tensor([[[1.0]], [[0.0]], [[5.0]]])
+    out = propagate(cases.raw(welsch(0.1)), q, k, v, torch.tensor([0, 1]), torch.tensor([0, 0, 1]))
+    torch.testing.assert_close(out[:, 0, 0], torch.tensor([1.0, 5.0]))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "f16"])
 @pytest.mark.parametrize("name", ["simple", "sigmoid", "welsch", "cauchy-raw"])
 def test_half_precision_only_rounds_inputs_and_results(name, dtype):
@@ -131,7 +140,9 @@ def test_denominators_keep_their_digits_with_many_keys(equal):
     q, k = (unit(torch.randn(n, 1, 8, generator=generator)) for n in (40, 50_000))
     k = k[:1].expand_as(k) if equal else k
     v = torch.ones(50_000, 1, 1)
-    numerator, denominator = pairwise.accumulate(q, k, v, SIGMOID, True, segment(len(q), len(k)))
+    numerator, denominator = pairwise.accumulate(
+        q, k, v, SIGMOID, True, segment(len(q), len(k)), pairs=1 << 13
+    )
     exact = torch.sigmoid(q[:, 0].double() @ k[:, 0].double().T).sum(1)
     assert float((denominator[:, 0].double() / exact - 1).abs().max()) < 1e-6
     assert float((numerator[:, 0, 0].double() / exact - 1).abs().max()) < 1e-5
@@ -187,6 +198,14 @@ def test_inputs_stay_as_they_are():
         (n.sum() + d.sum()).backward()
     for x, y in zip((q, k, v), before, strict=True):
         assert torch.equal(x, y)
+
+
+def test_rounding_gives_no_negative_distance():
+    # Just below 0 this penalty is not defined.
+    penalty = penalty_from(lambda x: (x + 1e-9).sqrt(), limit=1000.0)
+    z = torch.randn(200, 1, 5, generator=torch.Generator().manual_seed(0))
+    _, grads = cases.gradients(lambda z: propagate(cases.raw(penalty), z, z, z), [z])
+    assert torch.isfinite(grads[0]).all()
 
 
 def test_only_what_is_wanted_is_differentiated():
