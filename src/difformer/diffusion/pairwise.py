@@ -92,6 +92,14 @@ def _product(rows: Tensor, columns: Tensor, buffer: Tensor) -> Tensor:
     return torch.bmm(rows, columns.transpose(1, 2), out=out)
 
 
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add a product of every head in place; of several heads at once only apart from the total."""
+    if len(total) == 1:
+        total.baddbmm_(left, right)
+    else:
+        total += torch.bmm(left, right)
+
+
 class _Accumulate(torch.autograd.Function):
     """Numerator and denominator; the backward recomputes each tile."""
 
@@ -114,7 +122,7 @@ class _Accumulate(torch.autograd.Function):
             w = function.rate(_product(q[:, rows], k[:, keys], buffer))
             if apart is not None:
                 w.masked_fill_(apart.t(), 0)
-            numerator[:, rows].baddbmm_(w, v[:, keys])
+            _add_product(numerator[:, rows], w, v[:, keys])
             denominator[:, rows] += w.sum(-1)
         return numerator, denominator.to(v.dtype)
 
@@ -127,8 +135,7 @@ class _Accumulate(torch.autograd.Function):
         alpha = torch.cat([grad_numerator, grad_denominator.unsqueeze(-1)], -1)
         lifted_v = torch.cat([v, torch.ones_like(v[..., :1])], -1)
         # Tiles are keys x queries here: two of the three products below then read them along rows.
-        grad_q, grad_k, grad_v = torch.zeros_like(q.mT), torch.zeros_like(k), torch.zeros_like(v)
-        k_columns = k.mT.contiguous()
+        grad_q, grad_k, grad_v = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
         first, second = walk.buffer(), walk.buffer()
         moving = any(ctx.needs_input_grad[:2])
         for rows, keys, apart in walk:
@@ -136,15 +143,15 @@ class _Accumulate(torch.autograd.Function):
             w = function.rate(y)
             if apart is not None:
                 w.masked_fill_(apart, 0)
-            grad_v[:, keys].baddbmm_(w, alpha[:, rows, :width])
+            _add_product(grad_v[:, keys], w, alpha[:, rows, :width])
             if not moving:
                 continue
             p = function.chain(_product(lifted_v[:, keys], alpha[:, rows], second), y, w)
             if apart is not None:
                 p.masked_fill_(apart, 0)
-            grad_k[:, keys].baddbmm_(p, q[:, rows])
-            grad_q[:, :, rows].baddbmm_(k_columns[:, :, keys], p)
-        return grad_q.mT, grad_k, grad_v, None, None
+            _add_product(grad_k[:, keys], p, q[:, rows])
+            _add_product(grad_q[:, rows], p.mT, k[:, keys])
+        return grad_q, grad_k, grad_v, None, None
 
 
 def accumulate(
