@@ -141,6 +141,20 @@ def test_float32_goes_to_float64_where_rates_cancel():
     compare(StepRule(0.5), (z, maps, *others), 1e-5)
 
 
+def test_one_row_opposite_to_every_key_is_found_among_others():
+    generator = torch.Generator().manual_seed(1)
+    direction = torch.randn(C, generator=generator)
+    z, _, *others = draw(torch.float32, extra=False)
+    with torch.no_grad():
+        z[5] = -direction
+    key = torch.zeros(1, C, C + 1)
+    key[0, :, -1] = direction  # the same key for all
+    maps = Maps(torch.eye(C, C + 1).unsqueeze(0), key, None, torch.tensor(1.0))
+    assert not reliable(z, maps, torch.float32)
+    out = step(StepRule(0.5), z, maps, *others)
+    assert relative(out.double(), plain(StepRule(0.5), *double((z, maps, *others)))) < 1e-5
+
+
 @pytest.mark.parametrize("factor", [1e-25, 1e25])
 def test_float32_goes_to_float64_where_squares_do_not_fit(factor):
     z, maps, *others = draw(torch.float32, extra=False)
@@ -160,8 +174,9 @@ def test_refuses_what_float64_cannot_square():
 def reliable(z, maps, work):
     term = AllPairs(StepRule(0.5), maps, len(z), work)
     lifted = torch.cat([z, torch.ones(len(z), 1)], 1).to(work)
-    term.summarise(slice(0, len(z)), lifted)
-    term.fold()
+    sums = term.key_zeros()
+    term.summarise(slice(0, len(z)), lifted, *sums)
+    term.fold(*sums)
     term.read(0, slice(0, len(z)), lifted)
     return term.reliable()
 
@@ -176,8 +191,9 @@ def test_a_query_opposite_to_every_key_hears_the_mean(seed):
     # The sum of rates is 0 up to rounding: whatever it is, nothing may be divided by it.
     term = AllPairs(StepRule(0.0), maps, 3, torch.float64)
     lifted = torch.cat([z, torch.ones(3, 1)], 1)
-    term.summarise(slice(0, 3), lifted)
-    term.fold()
+    sums = term.key_zeros()
+    term.summarise(slice(0, 3), lifted, *sums)
+    term.fold(*sums)
     term.read(0, slice(0, 3), lifted)
     assert torch.equal(term.rho, torch.zeros_like(term.rho))
 

@@ -45,23 +45,25 @@ class AllPairs:
         self.rho = like.new_empty(self.heads, count, 1, dtype=work)
         self.query = [linear.t().to(work).contiguous() for linear in maps.query.detach()]
         self.key = [linear.t().to(work).contiguous() for linear in maps.key.detach()]
-        self.lowest = like.new_full((), torch.inf, dtype=work)
-        self.shortest, self.longest = self.lowest, self.lowest.new_zeros(())
-        self.outer = like.new_zeros(self.heads, self.width, self.width, dtype=torch.float64)
-        self.total = like.new_zeros(self.width, dtype=torch.float64)
 
-    def summarise(self, rows: slice, lifted: Tensor) -> None:
+    def key_zeros(self) -> tuple[Tensor, Tensor]:
+        """Where the first pass adds up: G (H, W, W) and t (W,)."""
+        outer = self.exact.key.new_zeros(self.heads, self.width, self.width)
+        return outer, outer.new_zeros(self.width)
+
+    def summarise(self, rows: slice, lifted: Tensor, outer: Tensor, total: Tensor) -> None:
         """First pass: add a block (B, W) to what all instances together say as keys."""
-        self.total += lifted.sum(0)
+        total += lifted.sum(0)
         for head in range(self.heads):
             weighted = lifted
             if self.rule.row_norms:
                 self.s[head, rows] = s = self._inverse_lengths(lifted, self.key[head])
                 weighted = lifted * s
-            self.outer[head] += weighted.t() @ lifted
+            outer[head] += weighted.t() @ lifted
 
-    def fold(self) -> None:
+    def fold(self, outer: Tensor, total: Tensor) -> None:
         """Between the passes: matrices that stand for everybody else."""
+        self.outer, self.total = outer, total
         folded = self._fold(self._summary(self.outer, self.total), self.exact)
         self.pull, self.weigh, self.centre = (part.to(self.work) for part in folded)
 
@@ -71,7 +73,6 @@ class AllPairs:
             self.r[head, rows] = self._inverse_lengths(lifted, self.query[head])
         r = self.r[head, rows]
         total = (lifted @ self.weigh[head].unsqueeze(1)).mul_(r).add_(self.count)
-        self.lowest = torch.minimum(self.lowest, total.amin())
         noise = 8 * torch.finfo(self.work).eps * self.count
         self.rho[head, rows] = r / torch.where(total > noise, total, torch.inf)
 
@@ -86,45 +87,58 @@ class AllPairs:
             OutOfRange: If they did not, and there is no higher precision.
         """
         tiny = torch.finfo(self.work).tiny ** 0.5
-        in_range = not self.rule.row_norms or (
-            float(self.shortest) > tiny and float(self.longest) < 1 / tiny
-        )
+        low, high = torch.cat([self.r, self.s]).aminmax()  # of 1 / length
+        in_range = float(low) > tiny and float(high) < 1 / tiny
         if self.work == torch.float64:
             if not in_range:
                 raise OutOfRange
             return True
-        return in_range and float(self.lowest) >= self.count / WEAK
+        weak = (self.r / self.rho).amin() < self.count / WEAK  # r / rho: a sum of rates
+        return in_range and bool(self.rho.amin() > 0) and not bool(weak)
 
-    def start_backward(self) -> None:
-        """Prepare the first pass of the backward."""
+    def start_backward(self) -> tuple[Tensor, Tensor]:
+        """Prepare the first pass of the backward; where it adds up."""
         extra = self.width if self.rule.row_norms else 0
         rows = self.channels + 1 + extra
-        self.query_sums = self.outer.new_zeros(self.heads, rows, self.width)
-        self.centre_sum = self.outer.new_zeros(self.channels)
         back = [self.pull.transpose(1, 2), self.weigh.unsqueeze(1)]
         if self.rule.row_norms:
             back.append(-_square(self.exact.query).to(self.work))
         self.query_back = torch.cat(back, 1)[..., :-1].contiguous()
+        sums = self.outer.new_zeros(self.heads, rows, self.width)
+        return sums, sums.new_zeros(self.channels)
 
     def query_backward(
-        self, head: int, rows: slice, lifted: Tensor, u: Tensor, g: Tensor, out: Tensor
+        self,
+        rows: slice,
+        lifted: Tensor,
+        pulled: list[Tensor],
+        g: Tensor,
+        out: Tensor,
+        sums: Tensor,
+        centre: Tensor,
     ) -> None:
-        """Add to ``out`` (B, C) what a block receives as queries of a head, and to the sums."""
-        rho, r = self.rho[head, rows], self.r[head, rows]
-        joined = torch.empty(len(g), self.query_sums.shape[1], dtype=g.dtype, device=g.device)
+        """Add to ``out`` (B, C) what a block receives as queries, and to the sums."""
+        centre += g.sum(0)
         ends = (self.channels, self.channels + 1)
-        torch.mul(g, rho, out=joined[:, : ends[0]])
-        along = torch.linalg.vecdot(g, u).unsqueeze(1).mul_(rho.square())
-        torch.neg(along, out=joined[:, ends[0] : ends[1]])
-        if self.rule.row_norms:
-            torch.mul(lifted, along.mul_(r).mul_(self.count), out=joined[:, ends[1] :])
-        self.query_sums[head] += joined.t() @ lifted
-        out.addmm_(joined, self.query_back[head])
+        joined = g.new_empty(len(g), sums.shape[1])
+        for head, u in enumerate(pulled):
+            rho, r = self.rho[head, rows], self.r[head, rows]
+            torch.mul(g, rho, out=joined[:, : ends[0]])
+            along = torch.linalg.vecdot(g, u).unsqueeze(1).mul_(rho.square())
+            torch.neg(along, out=joined[:, ends[0] : ends[1]])
+            if self.rule.row_norms:
+                torch.mul(lifted, along.mul_(r).mul_(self.count), out=joined[:, ends[1] :])
+            sums[head] += joined.t() @ lifted
+            out.addmm_(joined, self.query_back[head])
 
-    def start_keys(self) -> None:
-        """Between the passes: gradients of the sums over keys and, in part, of the maps."""
+    def start_keys(self, query_sums: Tensor, centre: Tensor) -> Tensor:
+        """Between the passes: gradients of the sums over keys and, in part, of the maps.
+
+        Returns:
+            Where the second pass adds up.
+        """
         ends = (self.channels, self.channels + 1)
-        pull, weigh, square = self.query_sums.tensor_split(ends, dim=1)
+        pull, weigh, square = query_sums.tensor_split(ends, dim=1)
         sums = [part.detach().requires_grad_() for part in (self.outer, self.total)]
         leaves = [m if m is None else m.detach().requires_grad_() for m in self.exact]
         with torch.enable_grad():
@@ -133,7 +147,7 @@ class AllPairs:
         found = torch.autograd.grad(
             folded,
             [*sums, *given],
-            (pull.transpose(1, 2), weigh.squeeze(1), self.centre_sum),
+            (pull.transpose(1, 2), weigh.squeeze(1), centre),
             materialize_grads=True,
         )
         of_outer, of_total, *of_maps = found
@@ -143,11 +157,11 @@ class AllPairs:
         if self.rule.row_norms:
             of_maps[0] -= self.exact.query @ square
             self.length_back = -_square(self.exact.key).to(self.work)[..., :-1].contiguous()
-            self.key_sums = torch.zeros_like(self.outer)
         else:
             self.key_back = self.key_back[..., :-1].contiguous()
+        return torch.zeros_like(self.outer)
 
-    def key_backward(self, rows: slice, lifted: Tensor, out: Tensor) -> None:
+    def key_backward(self, rows: slice, lifted: Tensor, out: Tensor, sums: Tensor) -> None:
         """Second pass: add to ``out`` (B, C) what a block receives as keys, and to the sums."""
         out += self.of_total
         for head in range(self.heads):
@@ -158,13 +172,13 @@ class AllPairs:
             out.addcmul_(moved[:, :-1], s)
             theta = torch.linalg.vecdot(moved, lifted).unsqueeze(1).mul_(s.pow(3)).mul_(0.5)
             weighted = torch.mul(lifted, theta, out=moved)
-            self.key_sums[head] += weighted.t() @ lifted
+            sums[head] += weighted.t() @ lifted
             out.addmm_(weighted, self.length_back[head])
 
-    def finish_backward(self) -> list[Tensor]:
+    def finish_backward(self, sums: Tensor) -> list[Tensor]:
         """Gradients of the maps that were given, in order."""
         if self.rule.row_norms:
-            self.of_maps[1] -= self.exact.key @ self.key_sums
+            self.of_maps[1] -= self.exact.key @ sums
         return self.of_maps
 
     def _summary(self, outer: Tensor, total: Tensor) -> Summary:
@@ -175,11 +189,8 @@ class AllPairs:
         return fold(summary, maps, self.rule.gain, self.rule.row_norms)
 
     def _inverse_lengths(self, lifted: Tensor, linear: Tensor) -> Tensor:
-        """1 / length of each row's map, (B, 1); infinite lengths of zero are caught later."""
+        """1 / length of each row's map, (B, 1); infinite for zeros, which is found out later."""
         length: Tensor = torch.linalg.vector_norm(lifted @ linear, dim=1, keepdim=True)
-        low, high = length.aminmax()
-        self.shortest = torch.minimum(self.shortest, low)
-        self.longest = torch.maximum(self.longest, high)
         return length.reciprocal_()
 
 

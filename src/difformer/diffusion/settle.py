@@ -22,6 +22,7 @@ class Settle:
         work: torch.dtype,
     ) -> None:
         self.rule = rule
+        self.sums = torch.zeros(0)  # gradients of weight and bias, once the backward is done
         self.share = masks.kept_share(rule.dropout) if rule.dropout else 1.0
         self.gamma = None if gamma is None else gamma.to(work) / self.share
         self.beta = None if beta is None else beta.to(work) / self.share
@@ -41,15 +42,14 @@ class Settle:
             moved = moved.clamp_min_(0)
         return self._drop(moved, rows)
 
-    def start_backward(self) -> None:
-        """Prepare the sums."""
-        if self.gamma is not None:
-            self.sums = self.gamma.new_zeros(2, len(self.gamma), dtype=torch.float64)
+    def zeros(self, like: Tensor) -> Tensor:
+        """Where the backward of one thread adds up gradients of weight and bias, (2, C)."""
+        return torch.zeros(2, like.shape[1], dtype=torch.float64, device=like.device)
 
     def backward(
-        self, rows: slice, moved: Tensor, gradient: Tensor, after: Tensor | None
+        self, rows: slice, moved: Tensor, gradient: Tensor, after: Tensor | None, sums: Tensor
     ) -> Tensor:
-        """Gradient of ``moved``; adds to the sums. ``after``: the states after it, for a ReLU."""
+        """Gradient of ``moved``; adds to ``sums``. ``after``: the states after it, for a ReLU."""
         if after is not None:  # what was dropped is 0 as well
             gradient = torch.ops.aten.threshold_backward(gradient, after, 0)
         elif self.rule.dropout:
@@ -66,8 +66,8 @@ class Settle:
             self.beta,
             [True, True, True],
         )
-        self.sums[0] += of_gamma
-        self.sums[1] += of_beta
+        sums[0] += of_gamma
+        sums[1] += of_beta
         return of_moved  # type: ignore[no-any-return]
 
     def gradients(self, like: Tensor | None) -> tuple[Tensor | None, Tensor | None]:

@@ -11,7 +11,7 @@ backward makes it again.
 Letters: N instances, B rows of a block, H heads, C channels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from difformer.diffusion.all_pairs import AllPairs
 from difformer.diffusion.folded import Maps
+from difformer.diffusion.parallel import in_threads
 from difformer.diffusion.rule import StepRule, blocks
 from difformer.diffusion.settle import Settle
 
@@ -38,17 +39,17 @@ class _Run:
             self.stored = z.new_empty(self.term.heads, *z.shape, dtype=work)
 
     def forward(self, t: "_Tensors") -> Tensor:
-        out = torch.empty_like(t.z)
-        if self.term is not None:
-            for rows, lifted in self._lifted(t.z):
-                self.term.summarise(rows, lifted)
-            self.term.fold()
-        for rows, lifted in self._lifted(t.z):
-            if self.term is not None:
-                for head in range(self.term.heads):
-                    self.term.read(head, rows, lifted)
+        out, term = torch.empty_like(t.z), self.term
+        if term is not None:
+            term.fold(*self._each(t.z, term.summarise, *term.key_zeros()))
+
+        def block(rows: slice, lifted: Tensor) -> None:
+            for head in range(0 if term is None else term.heads):
+                term.read(head, rows, lifted)  # type: ignore[union-attr]
             moved = self._moved(t, rows, lifted, self._pulled(rows, lifted, True))
             out[rows] = self.settle.forward(rows, moved)
+
+        self._each(t.z, block)
         return out
 
     def reliable(self) -> bool:
@@ -60,14 +61,13 @@ class _Run:
     ) -> list[Tensor]:
         """Fill the wanted gradients of N rows; return those of the maps."""
         term = self.term
-        self.settle.start_backward()
-        if term is not None:
-            term.start_backward()
-        for rows, lifted in self._lifted(t.z):
+        zeros = (self.settle.zeros(t.z), *(() if term is None else term.start_backward()))
+
+        def block(rows: slice, lifted: Tensor, settled: Tensor, *sums: Tensor) -> None:
             pulled = self._pulled(rows, lifted, False)
             moved = self._moved(t, rows, lifted, pulled)
             done = None if after is None else after[rows].to(self.work)
-            g = self.settle.backward(rows, moved, gradient[rows].to(self.work), done)
+            g = self.settle.backward(rows, moved, gradient[rows].to(self.work), done, settled)
             for of_rows, share in (
                 (wanted.rest, self.rule.rest),
                 (wanted.initial, self.rule.source),
@@ -77,16 +77,31 @@ class _Run:
             with _writing(wanted.z, rows, self.work) as received:
                 torch.mul(g, self.rule.keep, out=received)
                 if term is not None:
-                    term.centre_sum += g.sum(0)
-                    for head, u in enumerate(pulled):
-                        term.query_backward(head, rows, lifted, u, g, received)
+                    term.query_backward(rows, lifted, pulled, g, received, *sums)
+
+        settled, *sums = self._each(t.z, block, *zeros)
+        self.settle.sums = settled
         if term is None:
             return []
-        term.start_keys()
-        for rows, lifted in self._lifted(t.z):
+
+        def keys(rows: slice, lifted: Tensor, key_sums: Tensor) -> None:
             with _writing(wanted.z, rows, self.work) as received:
-                term.key_backward(rows, lifted, received)
-        return term.finish_backward()
+                term.key_backward(rows, lifted, received, key_sums)
+
+        return term.finish_backward(*self._each(t.z, keys, term.start_keys(*sums)))
+
+    def _each(self, z: Tensor, work: Callable[..., None], *zeros: Tensor) -> list[Tensor]:
+        """Do ``work(rows, lifted, *sums)`` for every block; the sums over all of them."""
+
+        def share(cuts: Sequence[slice]) -> list[Tensor]:
+            sums = [torch.zeros_like(zero) for zero in zeros]
+            for rows, lifted in self._lifted(z, cuts):
+                work(rows, lifted, *sums)
+            return sums
+
+        cuts = list(blocks(z.shape[0], z.shape[1], z.device))
+        parts = in_threads(share, cuts, z.device)
+        return [torch.stack(same).sum(0) for same in zip(*parts, strict=True)]
 
     def _pulled(self, rows: slice, lifted: Tensor, first: bool) -> list[Tensor]:
         """u of each head, (B, C): made, or read where it was stored."""
@@ -116,10 +131,10 @@ class _Run:
             moved.add_(t.initial[rows], alpha=self.rule.source)
         return moved
 
-    def _lifted(self, z: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    def _lifted(self, z: Tensor, cuts: Sequence[slice]) -> Iterator[tuple[slice, Tensor]]:
         """Blocks of rows [z, 1], (B, C + 1), in one buffer that is used again and again."""
         buffer: Tensor | None = None
-        for rows in blocks(z.shape[0], z.shape[1], z.device):
+        for rows in cuts:
             length = rows.stop - rows.start
             if buffer is None:
                 buffer = torch.ones(length, z.shape[1] + 1, dtype=self.work, device=z.device)
