@@ -1,6 +1,5 @@
 """Neighbours among the states on a schedule: how often they are found, and what that changes."""
 
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -10,7 +9,6 @@ from torch.utils.checkpoint import checkpoint
 from difformer.diffusion import Neighbourhood
 from difformer.errors import ConfigError
 from difformer.nn import DIFFormer, influence
-from difformer.nn.conv import DIFFormerConv
 from difformer.nn.influence import weights_of
 from difformer.nn.recall import Recall
 
@@ -27,17 +25,6 @@ def searches(monkeypatch):
 
     monkeypatch.setattr(influence, "found_neighbours", found)
     return seen
-
-
-@pytest.fixture(autouse=True)
-def _layers_are_told_apart(monkeypatch):
-    """Convolutions say which layer they are while they train."""
-    original = DIFFormerConv.states
-
-    def states(self, z, structure, context=None):
-        return replace(original(self, z, structure, context), layer=self if self.training else None)
-
-    monkeypatch.setattr(DIFFormerConv, "states", states)
 
 
 def model_of(every, layers=2, **arguments):

@@ -143,7 +143,7 @@ class DIFFormerConv(nn.Module):
     ) -> Structure:
         """Operators of the fixed terms; remembered while the same tensors are passed."""
         return self._cache.get(  # type: ignore[no-any-return]
-            (x if self._looks_at_input else None, edge_index, edge_weight, batch),
+            (x if self._belongs_to_input else None, edge_index, edge_weight, batch),
             lambda: build_structure(
                 self.terms, x, edge_index, edge_weight, batch, self.graph_norm, self.optional_term
             ),
@@ -151,8 +151,10 @@ class DIFFormerConv(nn.Module):
         )
 
     @property
-    def _looks_at_input(self) -> bool:
-        return any(t.neighbours is not None and t.neighbours.space == "input" for t in self.terms)
+    def _belongs_to_input(self) -> bool:
+        """Whether a structure serves one x alone: neighbours in it, or kept between passes."""
+        rules = [t.neighbours for t in self.terms if t.neighbours is not None]
+        return any(rule.space == "input" or rule.every > 1 for rule in rules)
 
     def step(
         self, z: Tensor, structure: Structure, initial: Tensor, context: Tensor | None = None
@@ -219,7 +221,10 @@ class DIFFormerConv(nn.Module):
             sparse_keys = torch.cat([keys, sparse_keys])
             sparse_values = torch.cat([values, sparse_values])
         segments = segment(len(z), len(keys), structure.batch)
-        return States(z, queries, keys, values, sparse_keys, sparse_values, structure, segments)
+        layer = self if self.training else None
+        return States(
+            z, queries, keys, values, sparse_keys, sparse_values, structure, segments, layer
+        )
 
     def to_heads(self, linear: nn.Linear | None, z: Tensor) -> Tensor:
         """A learnt map into H heads, (N, H, C), or the states themselves, (N, 1, C)."""
