@@ -66,8 +66,8 @@ class Penalty:
             from each row's nearest key, so that narrow kernels do not underflow.
         scale: The length scale :math:`s`, where there is one.
         in_place: The same rate and slope for tiles; None: made from ``rate`` and ``slope``.
-        log_rate: :math:`\log f(x)`, elementwise, of a rate that is positive on unit vectors; made
-            from plain operations, so that it can become part of a device's kernel.
+        log_rate: x and s to :math:`\log f(x)`, elementwise, of a rate that is positive on unit
+            vectors; plain operations on tensors, so that it can become part of a device's kernel.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Penalty:
     shiftable: bool = False
     scale: float | None = None
     in_place: InPlace | None = None
-    log_rate: Scalar | None = None
+    log_rate: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
         """Copy and pickle known penalties by name: their functions are no data."""
@@ -146,7 +146,7 @@ SIGMOID = Penalty(
     rate=_sigmoid_rate,
     slope=_sigmoid_slope,
     in_place=InPlace((1.0, -0.5), torch.sigmoid_, _sigmoid_chain),
-    log_rate=lambda x: -torch.log1p(torch.exp(x / 2 - 1)),
+    log_rate=lambda x, s: -torch.log1p(torch.exp(x / 2 - 1)),
 )
 QUADRATIC = Penalty(
     "quadratic",
@@ -188,7 +188,7 @@ def _welsch(s: float) -> Penalty:
             torch.exp2_,
             lambda gradient, y, rate: gradient.mul_(rate).mul_(math.log(2)),
         ),
-        log_rate=lambda x: -x / s,
+        log_rate=lambda x, s: -x / s,
     )
 
 
@@ -210,7 +210,7 @@ def _cauchy(s: float) -> Penalty:
             torch.reciprocal_,
             lambda gradient, y, rate: gradient.mul_(rate).mul_(rate).neg_(),
         ),
-        log_rate=lambda x: -torch.log1p(x / s),
+        log_rate=lambda x, s: -torch.log1p(x / s),
     )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from difformer.errors import DataError
 
 TILE = 1 << 17  # pairs held at a time: 0.5 MB in float32, so that a tile stays in a core's cache
+ALIGNED = 16  # numbers of a cache line in float32: where blocks of many rows like to end
 SHARED = 1 << 14  # pairs up to which small graphs share a tile
 
 
@@ -124,11 +125,12 @@ class Tile:
     mixed: bool
 
 
-def tiles(segments: Segments, pairs: int = TILE) -> Iterator[Tile]:
-    """Cover all pairs of the same graph with blocks of at most ``pairs`` pairs (but at least one).
+def tiles(segments: Segments, pairs: int = TILE, threads: int = 1) -> Iterator[Tile]:
+    """Cover all pairs of the same graph with blocks of at most about ``pairs`` pairs.
 
     A large graph is cut along queries and keys; runs of small graphs share a block, in which pairs
-    of different graphs are masked. All blocks of one query come one after the other.
+    of different graphs are masked. All blocks of one query come one after the other. What does not
+    fit one block is cut along queries into equal shares for ``threads``.
     """
     graphs = list(zip(segments.queries, segments.keys, strict=True))
     row = key = g = 0
@@ -140,21 +142,28 @@ def tiles(segments: Segments, pairs: int = TILE) -> Iterator[Tile]:
             if more_rows * more_keys > min(pairs, SHARED):
                 break
             rows, keys, end = more_rows, more_keys, end + 1
-        yield from _cut(slice(row, row + rows), slice(key, key + keys), end > g + 1, pairs)
+        whole = Tile(slice(row, row + rows), slice(key, key + keys), end > g + 1)
+        yield from _cut(whole, pairs, threads)
         row, key, g = row + rows, key + keys, end
 
 
-def _cut(queries: slice, keys: slice, mixed: bool, pairs: int) -> Iterator[Tile]:
+def _cut(whole: Tile, pairs: int, threads: int) -> Iterator[Tile]:
     """Square blocks where there is room: a product with a block reads each of its sides once."""
+    queries, keys = whole.queries, whole.keys
     width = max(1, min(keys.stop - keys.start, isqrt(pairs)))
     height = max(1, min(queries.stop - queries.start, pairs // width))
-    for rows in _blocks(queries, height):
+    for rows in _blocks(queries, height, threads):
         for columns in _blocks(keys, max(1, pairs // height)):
-            yield Tile(rows, columns, mixed)
+            yield Tile(rows, columns, whole.mixed)
 
 
-def _blocks(whole: slice, most: int) -> Iterator[slice]:
-    """As few blocks of at most ``most`` rows as there can be, equally long; one if it is empty."""
-    count = max(1, -(-(whole.stop - whole.start) // most))
-    ends = [whole.start + (whole.stop - whole.start) * i // count for i in range(count + 1)]
-    return (slice(start, stop) for start, stop in pairwise(ends))
+def _blocks(whole: slice, most: int, multiple: int = 1) -> Iterator[slice]:
+    """Few equal blocks of about ``most`` rows, a ``multiple`` if several; one if it is empty."""
+    rows = whole.stop - whole.start
+    count = max(1, -(-rows // most))
+    if count > 1:
+        count = min(rows, -(-count // multiple) * multiple)
+    ends = [rows * i // count for i in range(count)]
+    if rows >= 8 * ALIGNED * count:
+        ends = [end // ALIGNED * ALIGNED for end in ends]
+    return (slice(whole.start + a, whole.start + b) for a, b in pairwise([*ends, rows]))
