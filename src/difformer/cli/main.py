@@ -52,7 +52,6 @@ def main() -> None:
     # Read when torch is loaded, later. Threads that spin without end while they wait slow small
     # products down fifty times where other programs use the same cores (docs/decisions.md).
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # large tensors in huge pages
     try:
         app()
     except DifformerError as error:

@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -17,7 +18,7 @@ import torch
 Result = TypeVar("Result")
 
 _lock = threading.Lock()
-_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}  # by process and number of threads
+_pools: dict[int, ThreadPoolExecutor] = {}  # by number of threads
 
 
 def in_threads(
@@ -25,8 +26,8 @@ def in_threads(
 ) -> list[Result]:
     """Call ``work`` on shares of blocks, one for each of torch's threads, and wait for all.
 
-    On an accelerator, with one thread or with one block, it is called once, in this thread. Gradients
-    are not recorded.
+    On an accelerator, with one thread or with one block, it is called once, in this thread.
+    Gradients are not recorded.
 
     Example:
         >>> in_threads(len, [slice(0, 2), slice(2, 4)], torch.device("cuda"))
@@ -42,17 +43,27 @@ def in_threads(
             return work(share)
 
     bounds = [len(cuts) * index // count for index in range(count + 1)]
-    shares = [cuts[low:high] for low, high in zip(bounds, bounds[1:], strict=False)]
+    shares = [cuts[low:high] for low, high in pairwise(bounds)]
     return list(_pool(count).map(run, shares))
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:
-    """Threads that work alone; a forked process makes its own, for threads do not survive a fork."""
-    key = os.getpid(), threads
+    """Threads that work alone, kept from pass to pass."""
     with _lock:
-        if key not in _pools:
-            _pools[key] = _started(threads)
-        return _pools[key]
+        if threads not in _pools:
+            _pools[threads] = _started(threads)
+        return _pools[threads]
+
+
+def _forget() -> None:
+    """In a forked process: threads do not survive a fork, and a lock may have been held."""
+    global _lock
+    _lock = threading.Lock()
+    _pools.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def _started(threads: int) -> ThreadPoolExecutor:

@@ -20,9 +20,8 @@ QUADRATIC_SIZES = (1_000, 2_000, 5_000, 10_000)
 QUICK_SIZES, QUICK_QUADRATIC_SIZES = (10_000, 31_623), (1_000, 2_000)
 LONG_SIZE = 50_000
 
-# Read when a process loads torch. THP: torch asks for huge pages, since fresh memory is very
-# expensive on virtual machines. GOMP: threads that wait spin shortly (docs/decisions.md).
-ENVIRONMENT = {"THP_MEM_ALLOC_ENABLE": "1", "GOMP_SPINCOUNT": "10000"}
+# Read when a process loads torch: threads that wait spin shortly (docs/decisions.md).
+ENVIRONMENT = {"GOMP_SPINCOUNT": "10000"}
 
 Family = Literal["ours", "published", "peer"]
 
