@@ -36,9 +36,7 @@ from difformer.diffusion.segments import Segments, Tile, tiles
 # Pairs held at a time by a thread, twice: 4 MB in float32. Smaller tiles are no faster, for most of
 # the time goes into products. A GPU wants operations that fill it.
 PAIRS = {"cpu": 1 << 19, "cuda": 1 << 26}
-FEWEST_PAIRS = (
-    1 << 18
-)  # in less than that, threads would wait longer for one another than they work
+FEWEST_PAIRS = 1 << 18  # below that, threads would wait longer for one another than they work
 MOST_THREADS = 16  # each sums the gradients of all keys and values apart
 SPREAD = 60  # rates that differ by less than 2^60 within a row need no shift to stay in range
 
