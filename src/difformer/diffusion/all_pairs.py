@@ -19,11 +19,9 @@ Letters: N instances, B rows of a block, H heads, C channels, W = C + 1 lifted c
 import torch
 from torch import Tensor
 
-from difformer.diffusion.folded import Folded, Maps, fold
-from difformer.diffusion.linear import Summary
+from difformer.diffusion.folded import Folded, Maps, fold, square
+from difformer.diffusion.linear import WEAK, Summary
 from difformer.diffusion.rule import StepRule
-
-WEAK = 32  # sums of rates below 1/32 an instance have lost digits of float32 to cancellation
 
 
 class OutOfRange(ArithmeticError):
@@ -102,7 +100,7 @@ class AllPairs:
         rows = self.channels + 1 + extra
         back = [self.pull.transpose(1, 2), self.weigh.unsqueeze(1)]
         if self.rule.row_norms:
-            back.append(-_square(self.exact.query).to(self.work))
+            back.append(-square(self.exact.query).to(self.work))
         self.query_back = torch.cat(back, 1)[..., :-1].contiguous()
         sums = self.outer.new_zeros(self.heads, rows, self.width)
         return sums, sums.new_zeros(self.channels)
@@ -138,7 +136,7 @@ class AllPairs:
             Where the second pass adds up.
         """
         ends = (self.channels, self.channels + 1)
-        pull, weigh, square = query_sums.tensor_split(ends, dim=1)
+        pull, weigh, lengths = query_sums.tensor_split(ends, dim=1)
         sums = [part.detach().requires_grad_() for part in (self.outer, self.total)]
         leaves = [m if m is None else m.detach().requires_grad_() for m in self.exact]
         with torch.enable_grad():
@@ -155,8 +153,8 @@ class AllPairs:
         self.key_back = (of_outer + of_outer.transpose(1, 2)).to(self.work)
         self.of_total = of_total[:-1].to(self.work)
         if self.rule.row_norms:
-            of_maps[0] -= self.exact.query @ square
-            self.length_back = -_square(self.exact.key).to(self.work)[..., :-1].contiguous()
+            of_maps[0] -= self.exact.query @ lengths
+            self.length_back = -square(self.exact.key).to(self.work)[..., :-1].contiguous()
         else:
             self.key_back = self.key_back[..., :-1].contiguous()
         return torch.zeros_like(self.outer)
@@ -192,8 +190,3 @@ class AllPairs:
         """1 / length of each row's map, (B, 1); infinite for zeros, which is found out later."""
         length: Tensor = torch.linalg.vector_norm(lifted @ linear, dim=1, keepdim=True)
         return length.reciprocal_()
-
-
-def _square(linear: Tensor) -> Tensor:
-    """W~' W~ of each head: the quadratic form of a map's length."""
-    return linear.transpose(1, 2) @ linear

@@ -95,4 +95,9 @@ def fold(
 
 def _square_norm(linear: Tensor, outer: Tensor) -> Tensor:
     r"""Sum of squares of all queries (or keys): the trace of W~ G W~'."""
-    return (linear.transpose(1, 2) @ linear * outer).sum()
+    return (square(linear) * outer).sum()
+
+
+def square(linear: Tensor) -> Tensor:
+    """W~' W~ of each head, (H, C + 1, C + 1): the quadratic form of a map's length."""
+    return linear.transpose(1, 2) @ linear

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from difformer.diffusion.segments import Segments
 
+WEAK = 32  # sums of rates below 1/32 a key have lost digits of float32 to cancellation
 BLOCK = 8192  # rows summed in the states' own precision before the sum goes on in float64
 
 

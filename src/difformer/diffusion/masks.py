@@ -19,8 +19,6 @@ BITS = 15  # the resolution of a rate: 1 / 32768
 _ROUND = ((-2048144789, 15), (-1028477387, 16))  # odd multipliers and shifts (Appleby's fmix32)
 _STEP = -7046029254386353131  # 2^64 over the golden ratio, odd
 _MIX = ((-4658895280553007687, 30), (-7723592293110705685, 27))  # splitmix64's multipliers
-
-
 _WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by the bytes of a number
 
 

@@ -16,7 +16,6 @@ from difformer.diffusion.segments import Segments, segment
 from difformer.errors import ConfigError
 
 HALF = (torch.bfloat16, torch.float16)
-WEAK = 32  # a sum of rates below 1/32 a key has lost digits to cancellation on the linear path
 
 
 class Flow(NamedTuple):
@@ -121,7 +120,7 @@ def _repair(
         return flow
     graph = segments.query_graph(q.device)
     counts = segments.key_counts(q.device)[graph].unsqueeze(1)
-    weak = (flow.denominator.detach() < counts / WEAK).any(1).nonzero().squeeze(1)
+    weak = (flow.denominator.detach() < counts / linear.WEAK).any(1).nonzero().squeeze(1)
     if len(weak) == 0:
         return flow
     some = dataclasses.replace(

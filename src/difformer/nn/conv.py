@@ -17,7 +17,6 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 
-from difformer.diffusion.folded import Maps
 from difformer.diffusion.penalty import (
     Diffusivity,
     Neighbourhood,
@@ -28,7 +27,7 @@ from difformer.diffusion.penalty import (
 from difformer.diffusion.segments import segment
 from difformer.errors import ConfigError, DataError, one_of, whole_number
 from difformer.nn.influence import States, influence_of, joint_influence
-from difformer.nn.motion import Motion, gain_of, lifted, linear_term, mean_value
+from difformer.nn.motion import Motion, gain_of, linear_term, maps_of, mean_value
 from difformer.nn.structure import Cache, Structure, build_structure
 
 AnyDiffusivity = str | Penalty | Neighbourhood | Diffusivity
@@ -185,12 +184,8 @@ class DIFFormerConv(nn.Module):
         assert self.key_map is not None
         shares = self.mix_shares(structure)
         own = torch.as_tensor(shares[index], dtype=torch.float64, device=z.device)
-        maps = Maps(
-            lifted(self.query_map, self.heads),
-            lifted(self.key_map, self.heads),
-            None if self.value_map is None else lifted(self.value_map, self.heads),
-            moving * own,
-        )
+        linears = self.query_map, self.key_map, self.value_map
+        maps = maps_of(*linears, self.heads, moving * own)
         parts = self._others(z, structure, index)
         others = [share for at, share in enumerate(shares) if at != index]
         gain = gain_of(structure.terms[index])

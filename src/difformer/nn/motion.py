@@ -112,7 +112,15 @@ def gain_of(term: Diffusivity) -> float:
     return -2 * b / (a + 2 * b)
 
 
-def lifted(linear: nn.Linear, heads: int) -> Tensor:
+def maps_of(
+    query: nn.Linear, key: nn.Linear, value: nn.Linear | None, heads: int, scale: Tensor
+) -> Maps:
+    """A layer's maps as the engine takes them; ``scale`` () multiplies what they give."""
+    values = None if value is None else _lifted(value, heads)
+    return Maps(_lifted(query, heads), _lifted(key, heads), values, scale)
+
+
+def _lifted(linear: nn.Linear, heads: int) -> Tensor:
     """A map with its bias as last column, (H, C, C + 1)."""
     joined: Tensor = torch.cat([linear.weight, linear.bias.unsqueeze(1)], 1)
     return joined.view(heads, -1, joined.shape[1])

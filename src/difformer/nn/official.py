@@ -19,13 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from difformer.diffusion import SIGMOID, Diffusivity, SparseWeights, resolve
-from difformer.diffusion.folded import Maps
 from difformer.diffusion.graph import check_edges, sparse_weights
 from difformer.diffusion.linear import read, summarise
 from difformer.diffusion.pairwise import accumulate
 from difformer.diffusion.segments import segment
 from difformer.errors import ConfigError, DataError, one_of
-from difformer.nn.motion import FOLD_FROM, Motion, lifted, mean_value
+from difformer.nn.motion import FOLD_FROM, Motion, maps_of, mean_value
 from difformer.nn.structure import Structure
 
 if TYPE_CHECKING:
@@ -82,16 +81,12 @@ class OfficialConv(nn.Module):
         pull = moving if self.source else 0.0
         if self.kernel != "simple" or not fold or len(z) < FOLD_FROM * self.channels:
             return Motion(keep, pull, moving, self.influence(z, structure))
-        own, share = (1.0, 1.0)
+        own = share = 1.0
         operator = structure.operators[-1]
         if operator is not None and self.graph_weight is not None:
             own, share = 1 - self.graph_weight, self.graph_weight
-        maps = Maps(
-            lifted(self.query_map, self.heads),
-            lifted(self.key_map, self.heads),
-            None if self.value_map is None else lifted(self.value_map, self.heads),
-            torch.tensor(moving * own, dtype=torch.float64, device=z.device),
-        )
+        scale = torch.tensor(moving * own, dtype=torch.float64, device=z.device)
+        maps = maps_of(self.query_map, self.key_map, self.value_map, self.heads, scale)
         rest = None
         if operator is not None:
             rest = operator.matmul(mean_value(self.value_map, self.heads, z))
