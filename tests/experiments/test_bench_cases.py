@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from difformer import DIFFormer
+from difformer import DIFFormer, process
 from difformer.errors import ConfigError
 from difformer.experiments.bench import memory
 from difformer.experiments.bench.cases import (
@@ -140,11 +140,11 @@ def test_the_machine_is_measured():
 
 def test_memory_is_read_and_predicted():
     assert memory.available() > 0
-    memory.forget_peak()
-    before = memory.peak()
+    process.forget_peak()
+    before = process.peak()
     block = torch.ones(40_000_000)
-    assert memory.peak() - before > 100_000_000
-    assert memory.resident() > block.nbytes
+    assert process.peak() - before > 100_000_000
+    assert process.resident() > block.nbytes
     assert memory.predict([(10, 150), (20, 200), (80, 999)], 40, 1, floor=100) == 300
     assert memory.predict([(20, 200)], 40, 2, floor=100) == 500
     assert memory.predict([(20, 200)], 20, 2, floor=100) is None

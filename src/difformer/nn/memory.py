@@ -8,11 +8,9 @@ Letters: N instances, E edges, F features.
 """
 
 import copy
-import sys
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
+from difformer import process
 from difformer.errors import ConfigError
 from difformer.nn.encoder import RECOMPUTE, DIFFormer
 
@@ -112,16 +111,7 @@ def resident_bytes(device: torch.device) -> tuple[int, int]:
     """Bytes that this process holds now and has held at most (has allocated on a GPU)."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device), torch.cuda.max_memory_allocated(device)
-    status = Path("/proc/self/status")
-    if status.exists():
-        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        now, highest = (int(lines[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
-        return now, highest
-    import resource  # there is none on Windows, nor a limit that could be kept
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return highest, highest
+    return process.resident(), process.peak()
 
 
 def _step_bytes(model: DIFFormer, x: Tensor, edges: int, recompute: str, views: int) -> int:

@@ -1,43 +1,11 @@
-"""How much memory a process holds, how much there is, and how much a case will need. In bytes.
-
-Linux tells the highest resident size of a process and lets it start anew; what ``getrusage`` tells
-includes the parent's size at birth, so it serves elsewhere only.
-"""
+"""How much memory there is, and how much a case will need. In bytes."""
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-STATUS, REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 SHARE = 0.8  # of the available memory, that predicted cases may fill
 RUNTIME = 700_000_000  # guess of a process with its libraries, before one was measured
-
-
-def resident() -> int:
-    """Resident size now; where the system does not tell, the highest so far."""
-    return _status("VmRSS") or peak()
-
-
-def peak() -> int:
-    """Highest resident size, since :func:`forget_peak` where that works; 0: not known."""
-    found = _status("VmHWM")
-    if found is not None:
-        return found
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return highest if sys.platform == "darwin" else highest * 1024
-
-
-def forget_peak() -> None:
-    """Let the highest resident size start anew from the present one."""
-    try:
-        REFS.write_text("5")
-    except OSError:  # not Linux, or not allowed: the peak then covers the preparation too
-        return
 
 
 def available() -> int:
@@ -67,17 +35,6 @@ def predict(measured: Sequence[tuple[int, int]], rows: int, power: int, floor: i
         return None
     n, size = max(smaller)
     return floor + round(max(0, size - floor) * (rows / n) ** power)
-
-
-def _status(field: str) -> int | None:
-    try:
-        lines = STATUS.read_text().splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    return None
 
 
 def _machine() -> int | None:

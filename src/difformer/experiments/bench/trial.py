@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from difformer import process
 from difformer.diffusion import Neighbourhood
-from difformer.experiments.bench import memory
 from difformer.experiments.bench.cases import (
     CHANNELS,
     FEATURES,
@@ -139,22 +139,22 @@ class Trial:
 
     def peak(self) -> int:
         """Highest bytes held during the steps."""
-        return torch.cuda.max_memory_allocated() if self.device == "cuda" else memory.peak()
+        return torch.cuda.max_memory_allocated() if self.device == "cuda" else process.peak()
 
     def _held(self) -> int:
         if self.device == "cuda":
             return torch.cuda.memory_allocated()
-        return memory.resident()
+        return process.resident()
 
     def _idle(self) -> int:
         # A GPU's memory stays reserved between steps, for the next one.
-        return torch.cuda.memory_reserved() if self.device == "cuda" else memory.resident()
+        return torch.cuda.memory_reserved() if self.device == "cuda" else process.resident()
 
     def _forget(self) -> None:
         if self.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         else:
-            memory.forget_peak()
+            process.forget_peak()
 
 
 def _load_libraries(device: str) -> None:
