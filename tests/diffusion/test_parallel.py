@@ -2,12 +2,13 @@
 
 import os
 import threading
+import time
 
 import pytest
 import torch
 
 from difformer.diffusion.folded import Maps
-from difformer.diffusion.parallel import in_threads
+from difformer.diffusion.parallel import in_threads, team, threads
 from difformer.diffusion.rule import StepRule
 from difformer.diffusion.step import step
 
@@ -49,6 +50,51 @@ def test_one_thread_an_operation_and_the_settings_stay():
 def test_an_error_reaches_the_caller():
     with pytest.raises(ZeroDivisionError):
         in_threads(lambda share: 1 / 0, CUTS, CPU)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_an_error_is_raised_once_all_shares_have_ended():
+    ended = []
+
+    def work(share):
+        if share[0] == CUTS[0]:
+            raise ZeroDivisionError
+        time.sleep(0.2)
+        ended.append(share)
+
+    with pytest.raises(ZeroDivisionError):
+        in_threads(work, CUTS, CPU)
+    count = len(ended)
+    time.sleep(0.5)
+    assert len(ended) == count  # those that had begun were waited for, no other began
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_a_team_makes_all_passes_and_knows_its_size():
+    def passes():
+        shares = in_threads(list, CUTS, CPU)
+        return threads(), torch.get_num_threads(), len(shares), torch.is_grad_enabled()
+
+    assert team(passes, 3, CPU) == (3, 1, 3, False)
+    assert team(passes, 2, CPU) == (2, 1, 2, False)
+    assert team(lambda: (threads(), torch.get_num_threads()), 1, CPU) == (3, 3)
+    assert threads() == 3
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_more_leaders_than_threads_do_not_wait_for_each_other():
+    found, together = [], threading.Barrier(12)
+
+    def call():
+        together.wait()
+        found.append(team(lambda: in_threads(len, CUTS, CPU), 3, CPU))
+
+    callers = [threading.Thread(target=call, daemon=True) for _ in range(12)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(timeout=30)
+    assert found == [[2, 2, 3]] * 12
 
 
 def run(seed=0):

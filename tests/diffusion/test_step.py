@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -12,15 +13,18 @@ from difformer.diffusion import DIFFUSIVITIES, masks, reference
 from difformer.diffusion import rule as rules
 from difformer.diffusion.all_pairs import AllPairs, OutOfRange
 from difformer.diffusion.folded import Maps
+from difformer.diffusion.graph import observed, sparse_weights
 from difformer.diffusion.rule import StepRule
 from difformer.diffusion.step import step
 
 N, C = 61, 5
 
 
-def plain(rule, z, maps, rest, initial, gamma, beta):
+def plain(rule, z, maps, rest, initial, gamma, beta, operators=()):
     """A step written out with N x N matrices and whole tensors."""
     moved = rule.keep * z
+    for share, operator in operators:
+        moved = moved + share * (operator.dense().to(z.dtype) @ z)
     if maps is not None:
         moved = moved + maps.scale * diffused(rule, z, maps)
     if rest is not None:
@@ -68,11 +72,11 @@ def leaves(parts):
     return [part for part in (z, *(maps or ()), *others) if part is not None]
 
 
-def compare(rule, parts, tolerance):
+def compare(rule, parts, tolerance, operators=()):
     """Outputs and gradients of the fast step against the plain one in float64."""
     exact = double(parts)
-    found = with_gradients(step, rule, parts)
-    expected = with_gradients(plain, rule, exact)
+    found = with_gradients(partial(step, operators=operators), rule, parts)
+    expected = with_gradients(partial(plain, operators=operators), rule, exact)
     for ours, theirs in zip(found, expected, strict=True):
         assert relative(ours.double(), theirs) < tolerance
 
@@ -113,6 +117,38 @@ def test_equals_the_plain_step(monkeypatch, heads, value, row_norms, store, dtyp
 @pytest.mark.parametrize("row_norms", [True, False])
 def test_equals_the_plain_step_alone(row_norms):
     compare(StepRule(0.5, row_norms=row_norms), draw(extra=False), 1e-10)
+
+
+def draw_operators(dtype, seed=4):
+    """A directed graph, and weights of which some rows and columns are empty."""
+    generator = torch.Generator().manual_seed(seed)
+    edges = torch.randint(0, N, (2, 200), generator=generator)
+    graph = observed(edges, torch.rand(200, generator=generator), N, dtype)
+    few = torch.randint(0, N // 2, (2, 40), generator=generator)
+    some = sparse_weights(*few, torch.rand(40, generator=generator).to(dtype), N, N)
+    return (0.3, graph.normalised("row")), (0.2, some)
+
+
+@pytest.mark.parametrize("linear", [True, False])
+@pytest.mark.parametrize("store", [True, False])
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_sparse_operators_in_the_same_pass(monkeypatch, linear, store, count, dtype, tolerance):
+    monkeypatch.setattr(rules, "NUMBERS", 16 * C)
+    z, maps, *others = draw(dtype, heads=2)
+    rule = StepRule(0.5, 0.2, 0.1, relu=True, dropout=0.3, key=7, store=store)
+    operators = draw_operators(dtype)[:count]
+    compare(rule, (z, maps if linear else None, *others), tolerance, operators)
+
+
+def test_sparse_operators_alone_in_half_precision():
+    z, *_ = draw(torch.bfloat16)
+    operators = draw_operators(torch.bfloat16)
+    rule, parts = StepRule(0.5), (z, None, None, None, None, None)
+    found = with_gradients(partial(step, operators=operators), rule, parts)
+    expected = with_gradients(partial(plain, operators=operators), rule, double(parts))
+    for ours, theirs in zip(found, expected, strict=True):
+        assert relative(ours.double(), theirs) < 8 * torch.finfo(torch.bfloat16).eps
 
 
 def test_without_a_linear_term():

@@ -21,6 +21,8 @@ LAYERS = {
     "no-norm": {"norm": None},
     "no-maps": {"maps": False},
     "late": {"activation": "output"},
+    "local": {"diffusivity": ("local", "simple"), "step_size": 0.7},
+    "graph": {"diffusivity": "graph"},
     "wide": {"hidden_channels": 16},  # too few instances a channel to fold
 }
 OFFICIAL = {
@@ -29,6 +31,7 @@ OFFICIAL = {
     "official-weight": {"graph_weight": 0.3, "use_source": True},
     "official-no-residual": {"use_residual": False, "use_weight": False},
     "official-sigmoid": {"kernel": "sigmoid"},
+    "official-value": {"use_weight": True, "num_heads": 2},
 }
 
 
@@ -43,12 +46,17 @@ def make(name, dtype=torch.float64):
 
 
 def plainly(model, x, edge_index):
-    """``DIFFormer.encode`` by the plain steps."""
+    """``DIFFormer.forward`` by plain maps and the plain steps."""
     key = model.draw_key()
-    z = model.embed(x, key)
+    rate = model.input_dropout if model.training else 0.0
+    z = model.input_map(masks.dropout(x, rate, masks.derive(key, -2)))
+    z = model.norms[0](z) if model.norms else z
+    if not model.late:
+        z = z.relu()
+        z = masks.dropout(z, model.dropout if model.training else 0.0, masks.derive(key, 0))
     for step in model.steps(z, model.structure(x, edge_index), key):
         z = step.after
-    return model.readout(model.finish(z, key))
+    return model.output_map(model.finish(z, key))
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -57,7 +65,7 @@ def plainly(model, x, edge_index):
 def test_fused_steps_equal_plain_ones(name, graph, training):
     model = make(name).train(training)
     x = torch.randn(N, F, dtype=torch.float64, requires_grad=True)
-    edge_index, _ = cases.draw_edges(N, 90) if graph else (None, None)
+    edge_index, _ = cases.draw_edges(N, 90) if graph or name == "graph" else (None, None)
 
     def run(function):
         torch.manual_seed(5)
@@ -83,9 +91,27 @@ def folds(model, x, edge_index=None):
 
 def test_which_layers_are_folded():
     x = torch.randn(N, F, dtype=torch.float64)
-    folded = {name for name in (*LAYERS, *OFFICIAL) if folds(make(name).eval(), x)}
-    plain = {"joint", "sigmoid", "no-maps", "wide", "official-sigmoid"}
+    edges, _ = cases.draw_edges(N, 90)
+    folded = {name for name in (*LAYERS, *OFFICIAL) if folds(make(name).eval(), x, edges)}
+    plain = {"joint", "sigmoid", "no-maps", "wide", "official-sigmoid", "graph"}
     assert folded == {*LAYERS, *OFFICIAL} - plain
+
+
+def test_which_terms_are_multiplied_in_passing():
+    """Fixed operators of the states as they are: no value map, no learnt weight of the mix."""
+    x, (edges, _) = torch.randn(N, F, dtype=torch.float64), cases.draw_edges(N, 90)
+
+    def count(name):
+        model = make(name).eval()
+        made = model.layers[0].motion(model.embed(x), model.structure(x, edges), fold=True)
+        return len(made.operators), made.rest is not None
+
+    counts = {name: count(name) for name in (*LAYERS, *OFFICIAL)}
+    assert counts["simple"] == counts["graph"] == counts["official-no-residual"] == (1, False)
+    assert counts["local"] == (2, False)
+    assert counts["mixed"] == counts["sigmoid"] == (1, True)
+    for name in ("heads", "learnt-mix", "joint", "official-sigmoid", "official-value"):
+        assert counts[name] == (0, True), name
 
 
 def test_a_batch_of_graphs_is_not_folded():

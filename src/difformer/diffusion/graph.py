@@ -181,6 +181,24 @@ class SparseWeights:
         out: Tensor = _Product.apply(self.values, x.flatten(1), self)  # type: ignore[no-untyped-call]
         return out.unflatten(1, x.shape[1:]) if x.dim() > 2 else out
 
+    @property
+    def fixed(self) -> bool:
+        """Whether no gradient is wanted for the values."""
+        return not self.values.requires_grad
+
+    def rows(self, some: slice, x: Tensor) -> Tensor:
+        """Some rows of the product with x (L, D), without gradients. Cost O(D) an entry."""
+        crow = self.pattern.crow[some.start : some.stop + 1]
+        part = slice(int(crow[0]), int(crow[-1]))
+        col, values = self.pattern.col[part], self.values.detach()[part]
+        return _multiply(crow - crow[0], col, values, x, self.pattern.columns)
+
+    @cached_property
+    def transpose(self) -> "SparseWeights":
+        """Fixed weights from the columns' side: entry (j, i) says how strongly i listens to j."""
+        crow, col, _ = self.pattern.transposed
+        return SparseWeights(Pattern(crow, col, self.pattern.rows), self.turned)
+
     def to(self, device: torch.device, dtype: torch.dtype) -> "SparseWeights":
         """The same weights elsewhere or in another precision."""
         pattern = self.pattern

@@ -4,9 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+
+from difformer.diffusion.parallel import threads
 
 NUMBERS = 1 << 18  # of one block of states: 1 MB in float32, so that a few fit into a core's cache
 ROWS = 1 << 12  # at most, on a CPU: what is summed in the states' own precision before float64
+FEWEST_ROWS = 1 << 10  # of a share: below, threads would wait longer for each other than they work
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,21 @@ class StepRule:
     store: bool = False
 
 
-def blocks(rows: int, channels: int, device: torch.device) -> Iterator[slice]:
-    """Cut rows into blocks that fit into the cache; on an accelerator, into large ones."""
+def blocks(rows: int, channels: int, device: torch.device, shares: int = 1) -> Iterator[slice]:
+    """Cut rows into blocks that fit into the cache; on an accelerator, into large ones.
+
+    On a CPU their number is a multiple of ``shares``, or of as many as have enough rows, so that no
+    share waits for another.
+    """
     factor = 1 if device.type == "cpu" else 1 << 8
     size = max(1, min(NUMBERS // max(channels, 1), ROWS) * factor)
+    if device.type == "cpu" and rows:
+        shares = max(1, min(shares, rows // FEWEST_ROWS))
+        size = -(-rows // (-(-rows // (size * shares)) * shares))
     for start in range(0, rows, size):
         yield slice(start, min(rows, start + size))
+
+
+def cuts_of(z: Tensor) -> list[slice]:
+    """The blocks of states z (N, C), for as many threads as will work on them."""
+    return list(blocks(z.shape[0], z.shape[1], z.device, threads()))

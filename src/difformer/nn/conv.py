@@ -17,6 +17,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 
+from difformer.diffusion import SparseWeights
 from difformer.diffusion.penalty import (
     Diffusivity,
     Neighbourhood,
@@ -173,36 +174,53 @@ class DIFFormerConv(nn.Module):
         return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
 
     def motion(self, z: Tensor, structure: Structure, fold: bool) -> Motion:
-        """The same step as :meth:`step` for the engine: its linear term folded, if there is one."""
+        """The same step as :meth:`step` for the engine: what it can do itself is left to it."""
         keep, moving, pull = 1 - self.step_size, 1 - self.source, self.step_size * self.source
         moving *= self.step_size
-        folds = fold and self.mix == "convex" and self.query_map is not None
-        index = linear_term(structure, len(z), self.channels) if folds else None
-        if index is None:
+        if self.mix == "joint":
             return Motion(keep, pull, moving, self.influence(z, structure))
-        assert self.query_map is not None
-        assert self.key_map is not None
-        shares = self.mix_shares(structure)
-        own = torch.as_tensor(shares[index], dtype=torch.float64, device=z.device)
-        linears = self.query_map, self.key_map, self.value_map
-        maps = maps_of(*linears, self.heads, moving * own)
-        parts = self._others(z, structure, index)
-        others = [share for at, share in enumerate(shares) if at != index]
-        gain = gain_of(structure.terms[index])
-        if not parts:
-            return Motion(keep, pull, moving, None, maps, gain)
+        shares, maps, gain = self.mix_shares(structure), None, 1.0
+        index = self._linear(z, structure) if fold else None
+        if index is not None:
+            own = torch.as_tensor(shares[index], dtype=torch.float64, device=z.device)
+            linears = self.query_map, self.key_map, self.value_map
+            maps = maps_of(*linears, self.heads, moving * own)  # type: ignore[arg-type]
+            gain = gain_of(structure.terms[index])
+        fused = self._fused(structure)
+        operators = [(moving * share, operator) for share, operator in fused.values()]
+        parts = self._others(z, structure, {*fused, index})
+        others = [share for at, share in enumerate(shares) if at not in fused and at != index]
+        rest = None
         if len(parts) == 1 and isinstance(others[0], float):  # weighted in passing
-            return Motion(keep, pull, moving * others[0], parts[0], maps, gain)
-        rest = torch.stack([w * part for w, part in zip(others, parts, strict=True)]).sum(0)
-        return Motion(keep, pull, moving, rest, maps, gain)
+            moving, rest = moving * others[0], parts[0]
+        elif parts:
+            rest = torch.stack([w * part for w, part in zip(others, parts, strict=True)]).sum(0)
+        return Motion(keep, pull, moving, rest, maps, gain, operators=tuple(operators))
 
-    def _others(self, z: Tensor, structure: Structure, linear: int) -> list[Tensor]:
-        """Influence of all terms but the linear one, each (N, C)."""
-        indices = [index for index in range(len(structure.terms)) if index != linear]
+    def _linear(self, z: Tensor, structure: Structure) -> int | None:
+        """The term that is folded, if there is one."""
+        return None if self.query_map is None else linear_term(structure, len(z), self.channels)
+
+    def _fused(self, structure: Structure) -> dict[int, tuple[float, SparseWeights]]:
+        """Terms that the engine multiplies by itself: fixed, of the states as they are."""
+        if self.value_map is not None:
+            return {}
+        terms = enumerate(zip(self.mix_shares(structure), structure.operators, strict=True))
+        return {
+            index: (share, operator)
+            for index, (share, operator) in terms
+            if operator is not None and operator.fixed and isinstance(share, float)
+        }
+
+    def _others(self, z: Tensor, structure: Structure, done: set[int | None]) -> list[Tensor]:
+        """Influence of the terms that are not done yet, each (N, C)."""
+        indices = [index for index in range(len(structure.terms)) if index not in done]
         operators = [structure.operators[index] for index in indices]
         if None in operators:
             states = self.states(z, structure)
             return [influence_of(index, states) for index in indices]
+        if not indices:
+            return []
         values = mean_value(self.value_map, self.heads, z)
         return [operator.matmul(values) for operator in operators if operator is not None]
 

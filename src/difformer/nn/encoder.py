@@ -3,14 +3,16 @@ r"""DIFFormer: input map, layers of diffusion, output map. The forward pass read
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from difformer.diffusion import masks
+from difformer.diffusion.affine import leave
 from difformer.diffusion.graph import Pattern, SparseWeights
+from difformer.diffusion.workspace import Workspace
 from difformer.errors import ConfigError, one_of
 from difformer.nn.conv import AnyDiffusivity, DIFFormerConv, check_states, is_number
 from difformer.nn.motion import Finish, advance
@@ -161,6 +163,7 @@ class DIFFormer(nn.Module):
         count = num_layers + 1 if norm else 0
         self.norms = nn.ModuleList(nn.LayerNorm(hidden_channels) for _ in range(count))
         self._input_cache, self._cache = Cache(), Cache()
+        self.workspace = Workspace()  # for states, while training
 
     @property
     def layers(self) -> "list[DIFFormerConv | OfficialConv]":
@@ -172,6 +175,12 @@ class DIFFormer(nn.Module):
         for module in (self.input_map, *self.convs, *self.norms, self.output_map):
             if module is not None:
                 module.reset_parameters()
+
+    def train(self, mode: bool = True) -> Self:
+        """Train or evaluate. Memory for states is kept from pass to pass while training alone."""
+        if not mode:
+            self.workspace.release()
+        return super().train(mode)
 
     def extra_repr(self) -> str:
         """Sizes."""
@@ -197,16 +206,21 @@ class DIFFormer(nn.Module):
     ) -> Tensor:
         """States after the last step, (N, C)."""
         key = self.draw_key()
+        workspace = self.workspace if self.training else Workspace()
+        workspace.next_pass()
         lean = self.recompute == "steps" and torch.is_grad_enabled()
-        z = checkpoint(self.embed, x, key, **_LEAN) if lean else self.embed(x, key)
+        embedding = (self.embed, x, key, workspace)
+        z = checkpoint(*embedding, **_LEAN) if lean else self.embed(x, key, workspace)
         structure = self.operators(x, edge_index, edge_weight, batch)
         z = initial = arrange(z, structure)
         for stage in self._stages():
-            if lean:
-                z = checkpoint(self._advance, z, structure, initial, key, stage, **_LEAN)
-            else:
-                z = self._advance(z, structure, initial, key, stage)
-        return self.finish(restore(z, structure), key)
+            diffusion = (z, structure, initial, key, workspace, stage)
+            z = (
+                checkpoint(self._advance, *diffusion, **_LEAN)
+                if lean
+                else self._advance(*diffusion)
+            )
+        return self.finish(restore(z, structure), key, workspace)
 
     def _stages(self) -> Iterator[range]:
         """Layers in runs of about the square root of their number: the unit of recomputation."""
@@ -215,11 +229,17 @@ class DIFFormer(nn.Module):
             yield range(start, min(start + length, len(self.convs)))
 
     def _advance(
-        self, z: Tensor, structure: Structure, initial: Tensor, key: int, stage: range
+        self,
+        z: Tensor,
+        structure: Structure,
+        initial: Tensor,
+        key: int,
+        workspace: Workspace,
+        stage: range,
     ) -> Tensor:
         """Diffuse through some layers."""
         for index in stage:
-            finish = self._finish(index + 1, key)
+            finish = self._finish(index + 1, key, workspace)
             z = advance(self.layers[index], z, structure, initial, finish)
         return z
 
@@ -237,22 +257,28 @@ class DIFFormer(nn.Module):
         drops = self.training and (self.dropout or self.input_dropout or self.node_dropout)
         return masks.draw_key() if drops else 0
 
-    def embed(self, x: Tensor, key: int = 0) -> Tensor:
+    def embed(self, x: Tensor, key: int = 0, workspace: Workspace | None = None) -> Tensor:
         """Initial states from features, (N, C)."""
         check_states(x, self.config["in_channels"], "in_channels")
         if self.input_map is None:
             z = x.to_dense() if x.layout == torch.sparse_csr else x
-            return self._finish(0, key).apply(z)
+            return self._finish(0, key, workspace).apply(z)
+        finish = self._finish(0, key, workspace, relu=not self.late)
+        silences = self.training and self.node_dropout
+        if x.layout != torch.sparse_csr and not silences:
+            return finish.enter(self._thinned(x, key), self.input_map)
         mapped = self._multiply(x, self.input_map.weight.t(), key)
-        if self.training and self.node_dropout:
+        if silences:
             silent = masks.derive(key, -3)
             mapped = mapped * masks.mask(len(mapped), 1, self.node_dropout, silent, mapped)
-        mapped = mapped + self.input_map.bias
-        return self._finish(0, key, relu=not self.late).apply(mapped)
+        return finish.apply(mapped + self.input_map.bias)
 
     def readout(self, z: Tensor) -> Tensor:
         """Outputs from states, (N, O)."""
-        return z if self.output_map is None else self.output_map(z)
+        if self.output_map is None:
+            return z
+        workspace = self.workspace if self.training else None
+        return leave(z, self.output_map.weight, self.output_map.bias, workspace)
 
     def settle(self, z: Tensor, index: int, key: int = 0) -> Tensor:
         """What follows each step: normalise, drop out."""
@@ -262,14 +288,17 @@ class DIFFormer(nn.Module):
             return z
         return masks.dropout(z, self.dropout, masks.derive(key, index))
 
-    def finish(self, z: Tensor, key: int = 0) -> Tensor:
+    def finish(self, z: Tensor, key: int = 0, workspace: Workspace | None = None) -> Tensor:
         """What follows the last step: with a late activation, that and its dropout."""
         if not self.late:
             return z
         rate = self.dropout if self.training else 0.0
-        return Finish(relu=True, dropout=rate, key=masks.derive(key, -1)).apply(z)
+        masking = masks.derive(key, -1)
+        return Finish(relu=True, dropout=rate, key=masking, workspace=workspace).apply(z)
 
-    def _finish(self, index: int, key: int, relu: bool = False) -> Finish:
+    def _finish(
+        self, index: int, key: int, workspace: Workspace | None, relu: bool = False
+    ) -> Finish:
         """The same as :meth:`settle` for the engine."""
         norm = self.norms[index] if self.norms else None
         rate = self.dropout if self.training and not self.late else 0.0
@@ -278,21 +307,26 @@ class DIFFormer(nn.Module):
             relu,
             rate,
             masks.derive(key, index),
-            store=self.recompute == "nothing",
+            self.recompute == "nothing",
+            workspace,
         )
 
     def _multiply(self, x: Tensor, weight: Tensor, key: int) -> Tensor:
         """x @ weight; a sparse x is never made dense, nor differentiated through."""
         if x.layout != torch.sparse_csr:
-            if self.training and self.input_dropout:
-                x = masks.dropout(x, self.input_dropout, masks.derive(key, -2))
-            return x @ weight
+            return self._thinned(x, key) @ weight
         sparse: SparseWeights = self._input_cache.get((x,), lambda: _sparse_rows(x))
         if self.training and self.input_dropout:
             entries = len(sparse.values)
             kept = masks.mask(entries, 1, self.input_dropout, masks.derive(key, -2), sparse.values)
             sparse = SparseWeights(sparse.pattern, sparse.values * kept.squeeze(1))
         return sparse.matmul(weight)
+
+    def _thinned(self, x: Tensor, key: int) -> Tensor:
+        """Dense features after their dropout."""
+        if not (self.training and self.input_dropout):
+            return x
+        return masks.dropout(x, self.input_dropout, masks.derive(key, -2))
 
     def structure(
         self,

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from difformer import process
+from difformer.diffusion.workspace import Workspace
 from difformer.errors import ConfigError
 from difformer.nn.encoder import RECOMPUTE, DIFFormer
 
@@ -149,17 +150,17 @@ def _peak(model: DIFFormer, x: Tensor, edges: int, count: int, recompute: str, v
     devices = [x.device] if x.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         step()  # what stays after the first step (gradients, the graph) is there before the next
-        return _traced(step, x.device)
+        return _traced(step, trial, x.device)
 
 
-def _traced(step: Callable[[], None], device: torch.device) -> int:
-    """Largest sum of what a step has allocated and not yet freed."""
+def _traced(step: Callable[[], None], model: DIFFormer, device: torch.device) -> int:
+    """Largest sum of what a step has allocated and not yet freed, its workspace included."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         step()
         return int(torch.cuda.max_memory_allocated(device)) - before
-    with _Tracker() as tracker:
+    with _Tracker(model.workspace) as tracker:
         step()
     peak: int = tracker.peak
     return peak
@@ -168,9 +169,10 @@ def _traced(step: Callable[[], None], device: torch.device) -> int:
 class _Tracker(TorchDispatchMode):
     """Adds up the storages that come into being, and takes them off as they go."""
 
-    def __init__(self) -> None:
+    def __init__(self, workspace: Workspace) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.held = self.peak = 0
+        self.workspace, self.held = workspace, 0
+        self.peak = workspace.held
         self._known: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -182,8 +184,8 @@ class _Tracker(TorchDispatchMode):
                 continue  # a view, or written in place
             self._known[storage] = True
             self.held += storage.nbytes()
-            self.peak = max(self.peak, self.held)
             weakref.finalize(storage, self._free, storage.nbytes())
+        self.peak = max(self.peak, self.held + self.workspace.held)
         return out
 
     def _free(self, size: int) -> None:

@@ -9,18 +9,23 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from difformer.diffusion import Diffusivity
+from difformer.diffusion import Diffusivity, SparseWeights
+from difformer.diffusion.affine import enter
 from difformer.diffusion.all_pairs import OutOfRange
 from difformer.diffusion.folded import Maps
 from difformer.diffusion.rule import StepRule
 from difformer.diffusion.step import step
+from difformer.diffusion.workspace import Workspace
 from difformer.nn.structure import Structure
 
 FOLD_FROM = 4  # instances a channel: below, products of C x C matrices cost more than they save
 
 
 class Motion(NamedTuple):
-    """How a layer moves states: z <- keep z + linear term + share rest + source initial."""
+    """How a layer moves states.
+
+    z <- keep z + linear term + operators z + share rest + source initial.
+    """
 
     keep: float
     source: float
@@ -29,6 +34,7 @@ class Motion(NamedTuple):
     maps: Maps | None = None  # of the linear term, its coefficient included
     gain: float = 1.0
     row_norms: bool = True
+    operators: tuple[tuple[float, SparseWeights], ...] = ()  # fixed, each with its share
 
 
 class Layer(Protocol):
@@ -48,6 +54,7 @@ class Finish:
         dropout: Rate; 0 while evaluating.
         key: Which mask.
         store: See :class:`difformer.diffusion.rule.StepRule`.
+        workspace: Where memory for states is taken from.
     """
 
     norm: nn.LayerNorm | None = None
@@ -55,6 +62,12 @@ class Finish:
     dropout: float = 0.0
     key: int = 0
     store: bool = False
+    workspace: Workspace | None = None
+
+    def enter(self, x: Tensor, linear: nn.Linear) -> Tensor:
+        """Map features (N, F), then finish: initial states (N, C)."""
+        maps = linear.weight, linear.bias
+        return enter(self._rule(Motion(1.0, 0.0)), x, *maps, *self._norms(), self.workspace)
 
     def apply(self, z: Tensor) -> Tensor:
         """Normalise, activate and drop out alone."""
@@ -65,7 +78,15 @@ class Finish:
         return self._run(motion, z, initial if motion.source else None)
 
     def _run(self, motion: Motion, z: Tensor, initial: Tensor | None) -> Tensor:
-        rule = StepRule(
+        states = z, motion.maps, motion.rest, initial
+        rule, room = self._rule(motion), self.workspace
+        return step(rule, *states, *self._norms(), motion.operators, room)
+
+    def _norms(self) -> tuple[Tensor | None, Tensor | None]:
+        return (None, None) if self.norm is None else (self.norm.weight, self.norm.bias)
+
+    def _rule(self, motion: Motion) -> StepRule:
+        return StepRule(
             keep=motion.keep,
             rest=motion.share,
             source=motion.source,
@@ -77,8 +98,6 @@ class Finish:
             key=self.key,
             store=self.store,
         )
-        gamma, beta = (None, None) if self.norm is None else (self.norm.weight, self.norm.bias)
-        return step(rule, z, motion.maps, motion.rest, initial, gamma, beta)
 
 
 def advance(

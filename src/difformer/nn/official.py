@@ -87,9 +87,12 @@ class OfficialConv(nn.Module):
             own, share = 1 - self.graph_weight, self.graph_weight
         scale = torch.tensor(moving * own, dtype=torch.float64, device=z.device)
         maps = maps_of(self.query_map, self.key_map, self.value_map, self.heads, scale)
-        rest = None
-        if operator is not None:
-            rest = operator.matmul(mean_value(self.value_map, self.heads, z))
+        if operator is None:
+            return Motion(keep, pull, maps=maps, row_norms=False)
+        if self.value_map is None and operator.fixed:
+            operators = ((moving * share, operator),)
+            return Motion(keep, pull, maps=maps, row_norms=False, operators=operators)
+        rest = operator.matmul(mean_value(self.value_map, self.heads, z))
         return Motion(keep, pull, moving * share, rest, maps, row_norms=False)
 
     def influence(self, z: Tensor, structure: Structure) -> Tensor:

@@ -166,6 +166,7 @@ def build_structure(
         DataError: If edges, weights or batch do not fit x.
     """
     check_edges(edge_index, edge_weight, x.shape[0], x.shape[0])
+    segment(x.shape[0], x.shape[0], batch)  # refuses a batch that does not fit
     kept, weights, operators = [], [], []
     for index, term in enumerate(terms):
         if index == optional and edge_index is None:
@@ -234,7 +235,6 @@ def _lists_by_graph(
     x: Tensor, rule: Neighbourhood, batch: Tensor, wanted: int
 ) -> tuple[Tensor, Tensor]:
     """As :func:`neighbour_lists`: each graph has its own mean and principal components."""
-    segment(x.shape[0], x.shape[0], batch)  # refuses a batch that does not fit
     points = to_numpy(x)
     index = torch.full((x.shape[0], wanted), neighbors.NONE)
     squared = torch.full((x.shape[0], wanted), torch.inf, dtype=torch.float64)
