@@ -110,11 +110,21 @@ def test_a_symmetric_pattern_is_held_once():
     both = sparse_weights(
         torch.cat([row, col]), torch.cat([col, row]), weights.values.repeat(2), 9, 9
     )
-    crow, col, order = both.pattern.transposed
-    assert crow is both.pattern.crow
-    assert col is both.pattern.col
+    turned, order = both.pattern.transposed
+    assert turned.crow is both.pattern.crow
+    assert turned.col is both.pattern.col
     torch.testing.assert_close(both.values[order], both.values)
-    assert weights.pattern.transposed[1] is not weights.pattern.col
+    assert weights.pattern.transposed[0].col is not weights.pattern.col
+
+
+@pytest.mark.parametrize("some", [slice(0, 9), slice(2, 5), slice(4, 4), slice(8, 9)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_some_rows_of_a_product_and_of_its_transpose(some, dtype):
+    weights = some_weights(9, 9, 30)
+    weights = SparseWeights(weights.pattern, weights.values.to(dtype))
+    x = states(9, 3).to(dtype)
+    torch.testing.assert_close(weights.rows(some, x), (weights.dense() @ x)[some])
+    torch.testing.assert_close(weights.transpose.rows(some, x), (weights.dense().t() @ x)[some])
 
 
 def test_weights_are_normalised_once():

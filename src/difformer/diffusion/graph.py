@@ -46,23 +46,27 @@ class Pattern:
         """N."""
         return len(self.crow) - 1
 
-    @cached_property
+    @property
     def row(self) -> Tensor:
-        """Row of each entry, (E,)."""
+        """Row of each entry, (E,): made when asked for, in O(E)."""
         return torch.repeat_interleave(
             torch.arange(self.rows, device=self.col.device), self.crow.diff()
         )
 
     @cached_property
-    def transposed(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Row pointers and columns of the transpose, and where its entries stand here."""
+    def transposed(self) -> tuple["Pattern", Tensor]:
+        """The transpose, and where its entries stand here, (E,); remembered."""
+        return self.turned()
+
+    def turned(self) -> tuple["Pattern", Tensor]:
+        """The same, not remembered. Cost O(E log E)."""
         order = torch.argsort(self.col, stable=True)
         counts = torch.bincount(self.col, minlength=self.columns)
         crow = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         col = self.row[order]
         if torch.equal(crow, self.crow) and torch.equal(col, self.col):
-            return self.crow, self.col, order  # symmetric: held once
-        return crow, col, order
+            crow, col = self.crow, self.col  # symmetric: held once
+        return Pattern(crow, col, self.rows), order
 
     def renumbered(self, place: Tensor) -> tuple["Pattern", Tensor]:
         """Row and column i called place_i, (N,), and where the entries stood before, (E,)."""
@@ -91,9 +95,13 @@ class _Product(torch.autograd.Function):
         pattern = weights.pattern
         of_values = of_x = None
         if ctx.needs_input_grad[1]:
-            crow, col, order = pattern.transposed
-            turned = values[order] if ctx.needs_input_grad[0] else weights.turned
-            of_x = _multiply(crow, col, turned, gradient, pattern.rows)
+            if ctx.needs_input_grad[0]:
+                turned, order = pattern.transposed
+                across = SparseWeights(turned, values[order])
+            else:
+                across = weights.transpose
+            columns = across.pattern
+            of_x = _multiply(columns.crow, columns.col, across.values, gradient, pattern.rows)
         if ctx.needs_input_grad[0]:
             of_values = _edge_products(pattern, gradient, x)
         return of_values, of_x, None
@@ -133,11 +141,6 @@ class SparseWeights:
     pattern: Pattern
     values: Tensor  # (E,)
     _normalised: dict[str, "SparseWeights"] = field(default_factory=dict, init=False, repr=False)
-
-    @cached_property
-    def turned(self) -> Tensor:
-        """The values in the order of the transpose, (E,), for the backward of fixed weights."""
-        return self.values.detach()[self.pattern.transposed[2]]
 
     @cached_property
     def degree(self) -> Tensor:
@@ -196,8 +199,8 @@ class SparseWeights:
     @cached_property
     def transpose(self) -> "SparseWeights":
         """Fixed weights from the columns' side: entry (j, i) says how strongly i listens to j."""
-        crow, col, _ = self.pattern.transposed
-        return SparseWeights(Pattern(crow, col, self.pattern.rows), self.turned)
+        pattern, order = self.pattern.turned()
+        return SparseWeights(pattern, self.values.detach()[order])
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "SparseWeights":
         """The same weights elsewhere or in another precision."""

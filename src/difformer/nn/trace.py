@@ -250,8 +250,8 @@ def broken_conditions(model: "DIFFormer", structure: Structure) -> tuple[str, ..
 def _mutual(weights: SparseWeights) -> bool:
     """Whether w_ij = w_ji."""
     pattern = weights.pattern
-    crow, col, order = pattern.transposed
-    if not (torch.equal(crow, pattern.crow) and torch.equal(col, pattern.col)):
+    turned, order = pattern.turned()
+    if not (torch.equal(turned.crow, pattern.crow) and torch.equal(turned.col, pattern.col)):
         return False
     return bool(torch.allclose(weights.values[order], weights.values, rtol=1e-5, atol=0))
 
