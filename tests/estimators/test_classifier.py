@@ -15,6 +15,7 @@ from sklearn.exceptions import NotFittedError
 from difformer import DIFFormerClassifier
 from difformer.diffusion import Neighbourhood, welsch
 from difformer.errors import ConfigError, DataError
+from difformer.runs.directory import RunDirectory
 
 ENCODERS = ("decoupled", "trained")
 SHORT = {"epochs": 20}
@@ -358,3 +359,25 @@ def test_an_empty_text_is_no_class():
     assert DIFFormerClassifier(training={"epochs": 3}).fit(x, y).classes_.tolist() == ["a", "b"]
     listed = DIFFormerClassifier(training={"epochs": 3}).fit(x, y.tolist())
     assert listed.classes_.tolist() == ["a", "b"]
+
+
+def test_a_schedule_of_searches_that_checkpoints_cut_is_refused(rows, tmp_path):
+    x, _, known = rows
+    local = Neighbourhood(k=3, space="state", every=4)
+    settings = {"epochs": 2, "checkpoint_every": 6}
+
+    def fit(name, **changes):
+        run = RunDirectory.create(tmp_path / name, {})
+        model = DIFFormerClassifier("trained", diffusivity=local, training=settings | changes)
+        return model.fit(x, known, run=run)
+
+    with pytest.raises(ConfigError, match="checkpoint_every must make the training passes"):
+        fit("cut")
+    fit("whole", checkpoint_every=8)
+    fit("views", views=2)
+    DIFFormerClassifier("trained", diffusivity=local, training=settings).fit(x, known)  # no run
+
+
+def test_a_fitted_model_holds_no_memory_for_training(rows):
+    fitted = DIFFormerClassifier("trained", training={"epochs": 2}).fit(rows[0], rows[2])
+    assert fitted.engine_.model.workspace.held == 0

@@ -10,8 +10,7 @@ import torch
 from scipy import sparse
 
 from difformer import DIFFormerClassifier
-from difformer.diffusion import Neighbourhood, welsch
-from difformer.diffusion.penalty import penalty_from
+from difformer.diffusion import Neighbourhood, penalty_from, welsch
 from difformer.errors import ConfigError, RunError
 
 SHORT = {"epochs": 10}

@@ -150,3 +150,38 @@ def test_folding_starts_where_it_pays():
     model = make("simple").eval()
     for count, expected in ((motion.FOLD_FROM * C - 1, False), (motion.FOLD_FROM * C, True)):
         assert folds(model, torch.randn(count, F, dtype=torch.float64)) is expected
+
+
+def test_memory_of_states_serves_every_training_pass_and_no_prediction():
+    """After the first steps nothing is asked of the system; what a prediction takes it gives."""
+    torch.manual_seed(0)
+    model, x = DIFFormer(8, 64, 3, num_layers=3), torch.randn(9000, 8)
+
+    def train():
+        model.train().zero_grad()
+        model(x).square().mean().backward()
+
+    model.eval()(x)
+    assert model.workspace.held == 0
+    train()
+    held = model.workspace.held
+    assert held >= 4 * 9000 * 64 * 4  # the states of all layers
+    for _ in range(4):
+        train()
+        assert model.workspace.held == held
+        with torch.no_grad():
+            model.eval()(x)
+    assert model.workspace.held == held
+    model.workspace.release()
+    model.eval()(x)
+    assert model.workspace.held == 0
+
+
+def test_states_that_are_kept_do_not_change_with_later_passes():
+    torch.manual_seed(0)
+    model, x = DIFFormer(8, 64, 3, num_layers=3).train(), torch.randn(9000, 8)
+    kept = model.encode(x)
+    before = kept.detach().clone()
+    for _ in range(3):
+        model(torch.randn(9000, 8)).square().mean().backward()
+    assert torch.equal(kept, before)

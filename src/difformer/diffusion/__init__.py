@@ -1,5 +1,6 @@
 """The physics: penalties, energies and exact diffusion paths, as pure functions on tensors."""
 
+from difformer.diffusion.custom import penalty_from
 from difformer.diffusion.energy import (
     Energy,
     contrast,
@@ -12,16 +13,15 @@ from difformer.diffusion.energy import (
 from difformer.diffusion.graph import SparseWeights, observed
 from difformer.diffusion.linear import Summary, summarise
 from difformer.diffusion.local import local_weights
+from difformer.diffusion.neighbourhood import Neighbourhood
 from difformer.diffusion.penalty import (
     DIFFUSIVITIES,
     QUADRATIC,
     SIGMOID,
     SIMPLE,
     Diffusivity,
-    Neighbourhood,
     Penalty,
     cauchy,
-    penalty_from,
     resolve,
     welsch,
 )

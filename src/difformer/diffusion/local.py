@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from difformer.diffusion.graph import SparseWeights, sparse_weights
-from difformer.diffusion.penalty import Neighbourhood
+from difformer.diffusion.neighbourhood import Neighbourhood
 
 
 def local_weights(

@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from difformer.errors import ConfigError, one_of, whole_number
+from difformer.diffusion.neighbourhood import Neighbourhood
+from difformer.errors import ConfigError, one_of
 
 Scalar = Callable[[Tensor], Tensor]
 SUPPORTS = ("all", "neighbours", "edges", "self")
@@ -219,70 +220,6 @@ PLAIN = {penalty.name: penalty for penalty in (SIMPLE, SIGMOID, QUADRATIC)}
 SCALED: dict[str, Callable[[float], Penalty]] = {"welsch": welsch, "cauchy": cauchy}
 
 
-def penalty_from(delta: Scalar, name: str = "custom", limit: float = 4.0) -> Penalty:
-    r"""Make a penalty from a function; :math:`f` and :math:`f'` come from autograd.
-
-    Args:
-        delta: Elementwise, twice differentiable function of squared distance.
-        name: How messages call it.
-        limit: Largest squared distance it will meet: 4 on unit vectors, more on raw states.
-
-    Raises:
-        ConfigError: If on [0, limit] it is not concave, falls somewhere, or f(0) is not finite.
-
-    Example:
-        >>> penalty_from(lambda x: torch.log1p(x)).rate(torch.tensor([0.0, 1.0]))
-        tensor([1.0000, 0.5000])
-    """
-
-    def rate(x: Tensor) -> Tensor:
-        return _derivative(delta, x)
-
-    penalty = Penalty(name, delta, rate, lambda x: _derivative(rate, x), limit)
-    _check(penalty)
-    return penalty
-
-
-def _derivative(function: Scalar, x: Tensor) -> Tensor:
-    """Elementwise derivative of ``function`` at ``x``, itself differentiable if ``x`` is."""
-    nested = x.requires_grad
-    with torch.enable_grad():
-        x = x if nested else x.detach().requires_grad_()
-        y = function(x)
-        if not y.requires_grad:  # a constant
-            return torch.zeros_like(x)
-        (gradient,) = torch.autograd.grad(y.sum(), x, create_graph=True, materialize_grads=True)
-    return gradient if nested else gradient.detach()
-
-
-def _check(penalty: Penalty) -> None:
-    """Refuse a penalty for which the theorem does not hold."""
-    top = penalty.limit if math.isfinite(penalty.limit) else 1e6
-    grid = torch.cat(
-        [
-            torch.zeros(1, dtype=torch.float64),
-            torch.logspace(-8, math.log10(top), 400, dtype=torch.float64),
-            torch.linspace(0, top, 401, dtype=torch.float64)[1:],
-        ]
-    ).sort()[0]
-    rates = penalty.rate(grid)
-    where = f"on squared distances from 0 to {top:g}"
-    if not torch.isfinite(rates[0]):
-        raise ConfigError(
-            f"penalty {penalty.name!r} needs a finite derivative at distance 0, "
-            f"found {rates[0].item()}."
-        )
-    if not torch.isfinite(rates).all() or (rates < -1e-9).any():
-        raise ConfigError(
-            f"penalty {penalty.name!r} must not fall {where}; its derivative reaches "
-            f"{rates.min().item():g}."
-        )
-    if (rates.diff() > 1e-9 * rates[0].abs().clamp_min(1.0)).any():
-        raise ConfigError(
-            f"penalty {penalty.name!r} must be concave {where}; its derivative rises."
-        )
-
-
 @dataclass(frozen=True)
 class Diffusivity:
     """A penalty and the pairs that it acts on; everything a diffusion layer needs to know.
@@ -300,7 +237,7 @@ class Diffusivity:
     penalty: Penalty
     support: str = "all"
     sphere: bool = True
-    neighbours: "Neighbourhood | None" = None
+    neighbours: Neighbourhood | None = None
 
     def __post_init__(self) -> None:
         """Check the support, and that neighbours are described exactly where they are used."""
@@ -337,53 +274,6 @@ class Diffusivity:
         if not self.penalty.shiftable:
             return self
         return dataclasses.replace(self, penalty=dataclasses.replace(self.penalty, shiftable=False))
-
-
-@dataclass(frozen=True)
-class Neighbourhood:
-    r"""How the ``local`` diffusivity finds and weighs neighbours.
-
-    Attributes:
-        k: Neighbours per instance, itself not counted.
-        space: ``input`` (found once: a quadratic energy on a k-NN graph) or ``state`` (found again
-            as states move: the truncated penalty min(x, c)).
-        metric: ``cosine`` (x = 2 - 2 cos) or ``euclidean``.
-        components: Centre and reduce to this many principal components first (None: do not).
-        weights: ``binary``: 1 for every pair that the union rule joins.
-            ``self-tuned``: :math:`e^{-4 x_{ij} / (s_i s_j)}` averaged over both directions, s the
-            distance to the ``bandwidth``-th neighbour (Zelnik-Manor and Perona, 2004).
-        bandwidth: See ``weights``.
-        self_loops: Whether an instance counts itself (rate 1), as f(0) = 1 asks.
-        norm: ``row`` (convex) or ``sym``.
-        every: Neighbours in state space are found at the first and then at each ``every``-th
-            forward pass in training mode, layer by layer, and kept in between; in evaluation mode
-            always (``difformer.nn.recall``).
-    """
-
-    k: int = 15
-    space: str = "input"
-    metric: str = "cosine"
-    components: int | None = None
-    weights: str = "binary"
-    bandwidth: int = 10
-    self_loops: bool = True
-    norm: str = "row"
-    every: int = 1
-
-    def __post_init__(self) -> None:
-        """Check every field."""
-        one_of(self.space, ("input", "state"), "space")
-        one_of(self.metric, ("cosine", "euclidean"), "metric")
-        one_of(self.weights, ("binary", "self-tuned"), "weights")
-        one_of(self.norm, ("row", "sym"), "norm")
-        for field in ("k", "bandwidth", "components", "every"):
-            if field != "components" or self.components is not None:
-                whole_number(getattr(self, field), 1, field)
-        if self.space == "input" and self.every != 1:
-            raise ConfigError(
-                "every must be 1 for neighbours in input space, which are found once, "
-                f"found {self.every}."
-            )
 
 
 DIFFUSIVITIES: dict[str, Diffusivity] = {

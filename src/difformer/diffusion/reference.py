@@ -9,7 +9,8 @@ Letters: N queries, L keys, H heads, M width of queries and keys, D width of val
 import torch
 from torch import Tensor
 
-from difformer.diffusion.penalty import Neighbourhood, Penalty
+from difformer.diffusion.neighbourhood import Neighbourhood
+from difformer.diffusion.penalty import Penalty
 
 
 def unit(z: Tensor) -> Tensor:

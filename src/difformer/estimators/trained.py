@@ -9,7 +9,7 @@ from scipy import sparse
 from torch import Tensor
 
 from difformer.data.instances import Features
-from difformer.errors import DataError
+from difformer.errors import ConfigError, DataError
 from difformer.estimators.engine import Fitting, keywords_of, pack, pack_edges, seeded_build, unpack
 from difformer.nn import DIFFormer, FrozenContext
 from difformer.nn.memory import plan_memory
@@ -44,6 +44,7 @@ class TrainedEngine:
         model = seeded_build(
             given.seed, lambda: DIFFormer(x.shape[1], out_channels=given.classes, **options)
         )
+        _check_schedule(model, given, config)
         _fit_into_memory(model, x, given, config)
         mask, y = given.y >= 0, given.y
         val_mask = None
@@ -62,6 +63,7 @@ class TrainedEngine:
             objective=partial(consistency_cross_entropy, weight=config.consistency),
             predict=ensemble_probabilities,
         )
+        model.workspace.release()
         context = FrozenContext(model, x, given.edge_index, given.edge_weight)
         return cls(context, given.y, result.history)
 
@@ -125,6 +127,20 @@ def _fit_into_memory(model: DIFFormer, x: Tensor, given: Fitting, config: Traini
     model.recompute = plan.recompute
     if given.notice is not None:
         given.notice(plan.sentence())
+
+
+def _check_schedule(model: DIFFormer, given: Fitting, config: TrainingConfig) -> None:
+    """A resumed training searches for neighbours at once: a search must have been due there."""
+    passes = config.checkpoint_every * config.views
+    if given.run is None:
+        return
+    for term in (term for layer in model.layers for term in layer.terms):
+        if term.neighbours is not None and passes % term.neighbours.every:
+            raise ConfigError(
+                "checkpoint_every must make the training passes between checkpoints "
+                f"(checkpoint_every {config.checkpoint_every} x views {config.views}) a multiple "
+                f"of the neighbourhood's every, which is {term.neighbours.every}."
+            )
 
 
 def views_of(

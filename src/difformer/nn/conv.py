@@ -17,14 +17,8 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 
-from difformer.diffusion import SparseWeights
-from difformer.diffusion.penalty import (
-    Diffusivity,
-    Neighbourhood,
-    Penalty,
-    resolve,
-    resolve_all,
-)
+from difformer.diffusion import Diffusivity, Neighbourhood, Penalty, SparseWeights, resolve
+from difformer.diffusion.penalty import resolve_all
 from difformer.diffusion.segments import segment
 from difformer.errors import ConfigError, DataError, one_of, whole_number
 from difformer.nn.influence import States, influence_of, joint_influence

@@ -3,7 +3,7 @@ r"""DIFFormer: input map, layers of diffusion, output map. The forward pass read
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +74,10 @@ class DIFFormer(nn.Module):
             of N x C more a layer and some percent faster. ``"products"``: only the states of each
             step are kept. ``"steps"``: only those of every few steps. The numbers are the same to
             the last bit. ``difformer.nn.memory.plan_memory`` chooses for a given memory.
+
+    Attributes:
+        workspace: Memory for states, kept between the passes of a training on a CPU: about what a
+            step needs. ``workspace.release()`` gives it to the system.
 
     Shapes:
         - input: x (N, F), dense or ``torch.sparse_csr``; edge_index (2, E) int64;
@@ -176,12 +180,6 @@ class DIFFormer(nn.Module):
             if module is not None:
                 module.reset_parameters()
 
-    def train(self, mode: bool = True) -> Self:
-        """Train or evaluate. Memory for states is kept from pass to pass while training alone."""
-        if not mode:
-            self.workspace.release()
-        return super().train(mode)
-
     def extra_repr(self) -> str:
         """Sizes."""
         c = self.config
@@ -206,7 +204,7 @@ class DIFFormer(nn.Module):
     ) -> Tensor:
         """States after the last step, (N, C)."""
         key = self.draw_key()
-        workspace = self.workspace if self.training else Workspace()
+        workspace = self._room()
         workspace.next_pass()
         lean = self.recompute == "steps" and torch.is_grad_enabled()
         embedding = (self.embed, x, key, workspace)
@@ -221,6 +219,10 @@ class DIFFormer(nn.Module):
                 else self._advance(*diffusion)
             )
         return self.finish(restore(z, structure), key, workspace)
+
+    def _room(self) -> Workspace:
+        """Where a pass takes memory from: kept between passes once there was a training."""
+        return self.workspace if self.training or self.workspace.held else Workspace()
 
     def _stages(self) -> Iterator[range]:
         """Layers in runs of about the square root of their number: the unit of recomputation."""
@@ -277,8 +279,7 @@ class DIFFormer(nn.Module):
         """Outputs from states, (N, O)."""
         if self.output_map is None:
             return z
-        workspace = self.workspace if self.training else None
-        return leave(z, self.output_map.weight, self.output_map.bias, workspace)
+        return leave(z, self.output_map.weight, self.output_map.bias, self._room())
 
     def settle(self, z: Tensor, index: int, key: int = 0) -> Tensor:
         """What follows each step: normalise, drop out."""
