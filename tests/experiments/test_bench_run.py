@@ -246,3 +246,17 @@ def test_a_stale_page_is_found(tmp_path):
     assert page.main(options) == 0
     assert page.main([*options, "--check"]) == 0
     assert page.main(["--page", str(tmp_path / "none.md")]) == 2
+
+
+def test_the_page_shows_the_newest_run_of_each_depth():
+    def run(layers, minute, folder):
+        result = made()
+        settings = result.settings.model_copy(update={"layers": layers})
+        started = result.started.replace(minute=minute)
+        return folder, result.model_copy(update={"settings": settings, "started": started})
+
+    part = page.generated([run(8, 1, "old"), run(8, 2, "new"), run(3, 0, "flat")])
+    assert "(new/bench.svg)" in part
+    assert "(old/bench.svg)" not in part
+    assert part.index("## On a CPU, 8 layers") < part.index("## On a CPU, 3 layers")
+    assert "(flat/bench.svg)" in part

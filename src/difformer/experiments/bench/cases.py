@@ -167,6 +167,7 @@ _TABLE = (
         "local",
         panel="graph",
         latent=3,  # the library may then move neighbours near each other
+        others=("simple",),
         most=100_000,  # the search is exact: its time grows with N^2
         most_long=316_228,
     ),
@@ -176,6 +177,7 @@ _TABLE = (
         "ours",
         "local",
         panel="graph",  # in noise no order of rows brings neighbours near
+        others=("simple",),
         most=100_000,
         most_long=316_228,
     ),

@@ -1,7 +1,8 @@
 """The generated part of docs/performance.md: ``python -m difformer.experiments.bench.page``.
 
-It stands between two markers, made from the newest stored result of each kind of device; what
-people write stands outside them and is kept. ``--check`` only tells whether it is up to date.
+It stands between two markers, made from the newest stored result of each kind of device and depth
+of the encoders; what people write stands outside them and is kept. ``--check`` only tells whether
+it is up to date.
 """
 
 import argparse
@@ -38,8 +39,16 @@ def _section(device: str, title: str, found: Sequence[tuple[str, Result]]) -> st
     if not own:
         asked = "" if device == "cpu" else f" --device {device}"
         return f"## {title}\n\nNo run is recorded; `difformer bench{asked}` makes one.\n"
-    folder, result = max(own, key=lambda pair: pair[1].started)
-    parts = [f"## {title}\n", _provenance(result), f"![Time and memory]({folder}/{PICTURE})\n"]
+    newest: dict[int, tuple[str, Result]] = {}
+    for pair in sorted(own, key=lambda pair: pair[1].started):
+        newest[pair[1].settings.layers] = pair
+    return "\n".join(
+        _run(f"## {title}, {layers} layers", *newest[layers]) for layers in sorted(newest)[::-1]
+    )
+
+
+def _run(title: str, folder: str, result: Result) -> str:
+    parts = [f"{title}\n", _provenance(result), f"![Time and memory]({folder}/{PICTURE})\n"]
     for quadratic in (False, True):
         parts += _tables(result, quadratic)
     return "\n".join(parts)
