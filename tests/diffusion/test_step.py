@@ -136,7 +136,9 @@ def draw_operators(dtype, seed=4):
 def test_sparse_operators_in_the_same_pass(monkeypatch, linear, store, count, dtype, tolerance):
     monkeypatch.setattr(rules, "NUMBERS", 16 * C)
     z, maps, *others = draw(dtype, heads=2)
-    rule = StepRule(0.5, 0.2, 0.1, relu=True, dropout=0.3, key=7, store=store)
+    rule = StepRule(
+        0.5, 0.2, 0.1, relu=True, dropout=0.3, key=7, store=store, store_neighbours=store
+    )
     operators = draw_operators(dtype)[:count]
     compare(rule, (z, maps if linear else None, *others), tolerance, operators)
 

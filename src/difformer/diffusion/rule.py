@@ -27,8 +27,9 @@ class StepRule:
         relu: Whether negative states become 0 after the LayerNorm.
         dropout: Rate in [0, 1).
         key: Which dropout mask (``difformer.diffusion.masks``).
-        store: Keep the products with N rows of the second pass for the backward, (H, N, C) numbers,
-            instead of making them again.
+        store: Keep the product with N rows of the second pass for the backward, (H, N, C) numbers,
+            instead of making it again.
+        store_neighbours: Keep what sparse operators bring, (N, C) numbers.
     """
 
     keep: float
@@ -41,6 +42,7 @@ class StepRule:
     dropout: float = 0.0
     key: int = 0
     store: bool = False
+    store_neighbours: bool = False
 
 
 def blocks(rows: int, channels: int, device: torch.device, shares: int = 1) -> Iterator[slice]:

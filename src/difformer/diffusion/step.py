@@ -51,7 +51,7 @@ class _Run:
         self.stored = self.received = None
         if self.term is not None and rule.store:
             self.stored = workspace.empty((self.term.heads, *z.shape), work, z.device)
-        if operators and rule.store:
+        if operators and rule.store_neighbours:
             self.received = workspace.empty(z.shape, work, z.device)
 
     def forward(self, t: "_Tensors", out: Tensor) -> bool:

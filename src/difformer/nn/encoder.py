@@ -71,9 +71,10 @@ class DIFFormer(nn.Module):
             which the theorem holds as it stands.
 
         recompute: What the backward makes again instead of keeping it. ``"nothing"``: one tensor
-            of N x C more a layer and some percent faster. ``"products"``: only the states of each
-            step are kept. ``"steps"``: only those of every few steps. The numbers are the same to
-            the last bit. ``difformer.nn.memory.plan_memory`` chooses for a given memory.
+            of N x C more a layer, two with a graph, and some percent faster. ``"products"``: only
+            the states of each step are kept; with the official numerics a product, too.
+            ``"steps"``: only the states of every few steps. The numbers are the same to the last
+            bit. ``difformer.nn.memory.plan_memory`` chooses for a given memory.
 
     Attributes:
         workspace: Memory for states, kept between the passes of a training on a CPU: about what a
@@ -308,7 +309,7 @@ class DIFFormer(nn.Module):
             relu,
             rate,
             masks.derive(key, index),
-            self.recompute == "nothing",
+            self.recompute,
             workspace,
         )
 

@@ -35,6 +35,7 @@ class Motion(NamedTuple):
     gain: float = 1.0
     row_norms: bool = True
     operators: tuple[tuple[float, SparseWeights], ...] = ()  # fixed, each with its share
+    store: bool = False  # keep the linear term's product where a plan leaves the choice
 
 
 class Layer(Protocol):
@@ -53,7 +54,7 @@ class Finish:
         relu: Whether a ReLU follows it.
         dropout: Rate; 0 while evaluating.
         key: Which mask.
-        store: See :class:`difformer.diffusion.rule.StepRule`.
+        recompute: The model's plan, see :class:`difformer.nn.DIFFormer`.
         workspace: Where memory for states is taken from.
     """
 
@@ -61,7 +62,7 @@ class Finish:
     relu: bool = False
     dropout: float = 0.0
     key: int = 0
-    store: bool = False
+    recompute: str = "products"
     workspace: Workspace | None = None
 
     def enter(self, x: Tensor, linear: nn.Linear) -> Tensor:
@@ -86,6 +87,7 @@ class Finish:
         return (None, None) if self.norm is None else (self.norm.weight, self.norm.bias)
 
     def _rule(self, motion: Motion) -> StepRule:
+        kept = self.recompute == "nothing"
         return StepRule(
             keep=motion.keep,
             rest=motion.share,
@@ -96,7 +98,8 @@ class Finish:
             relu=self.relu,
             dropout=self.dropout,
             key=self.key,
-            store=self.store,
+            store=kept or (motion.store and self.recompute == "products"),
+            store_neighbours=kept,
         )
 
 

@@ -87,13 +87,14 @@ class OfficialConv(nn.Module):
             own, share = 1 - self.graph_weight, self.graph_weight
         scale = torch.tensor(moving * own, dtype=torch.float64, device=z.device)
         maps = maps_of(self.query_map, self.key_map, self.value_map, self.heads, scale)
+        # One of six products, and little memory beside the whole-tensor norms' few other tensors.
+        folded = Motion(keep, pull, maps=maps, row_norms=False, store=True)
         if operator is None:
-            return Motion(keep, pull, maps=maps, row_norms=False)
+            return folded
         if self.value_map is None and operator.fixed:
-            operators = ((moving * share, operator),)
-            return Motion(keep, pull, maps=maps, row_norms=False, operators=operators)
+            return folded._replace(operators=((moving * share, operator),))
         rest = operator.matmul(mean_value(self.value_map, self.heads, z))
-        return Motion(keep, pull, moving * share, rest, maps, row_norms=False)
+        return folded._replace(share=moving * share, rest=rest)
 
     def influence(self, z: Tensor, structure: Structure) -> Tensor:
         """Diffusion plus graph, averaged over heads, (N, C)."""

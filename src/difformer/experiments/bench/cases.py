@@ -19,6 +19,8 @@ SIZES = (10_000, 31_623, 100_000, 316_228, 1_000_000)
 QUADRATIC_SIZES = (1_000, 2_000, 5_000, 10_000)
 QUICK_SIZES, QUICK_QUADRATIC_SIZES = (10_000, 31_623), (1_000, 2_000)
 LONG_SIZE = 50_000
+# Largest N of the published form and of torch_geometric's encoders without --long: minutes a step.
+MOST = {"ours": None, "published": 316_228, "peer": 100_000}
 
 # Read when a process loads torch: threads that wait spin shortly (docs/decisions.md).
 ENVIRONMENT = {"GOMP_SPINCOUNT": "10000"}
@@ -43,7 +45,8 @@ class Method:
         arrays: guess of the (N, d) arrays that a layer holds (quadratic in memory: (N, N)).
         messages: guess of the (E, d) arrays that a layer holds.
         dense: whether memory grows with N^2.
-        most, most_long: largest N without and with ``--long``; None: no bound.
+        most, most_long: largest N without and with ``--long``; None: that of its family, and no
+            bound.
         limited: whether the machine's limit is known for it.
     """
 
@@ -245,7 +248,8 @@ class Settings(BaseModel):
 
     def _sizes_of(self, method: Method) -> list[int]:
         sizes = self.quadratic_sizes if method.quadratic else self.sizes
-        most = method.most_long if self.long else method.most
+        usual = MOST[method.family] if method.most is None else method.most
+        most = method.most_long if self.long else usual
         return [size for size in sizes if most is None or size <= most]
 
 
