@@ -11,16 +11,24 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from difformer import diffusion
-    from difformer.estimators import DIFFormerClassifier
+    from difformer.estimators import DIFFormerClassifier, LabelledKFold
     from difformer.nn import DIFFormer, DIFFormerConv
 
 _HOME = {
     "DIFFormer": "difformer.nn",
     "DIFFormerClassifier": "difformer.estimators",
     "DIFFormerConv": "difformer.nn",
+    "LabelledKFold": "difformer.estimators",
 }
 
-__all__ = ["DIFFormer", "DIFFormerClassifier", "DIFFormerConv", "__version__", "diffusion"]
+__all__ = [
+    "DIFFormer",
+    "DIFFormerClassifier",
+    "DIFFormerConv",
+    "LabelledKFold",
+    "__version__",
+    "diffusion",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -49,6 +49,18 @@ def encode_labels(y: Any, rows: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
     return classes, encoded
 
 
+def labelled_rows(given: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which labels (N,) say something: neither missing nor -1, shape (N,).
+
+    Example:
+        >>> labelled_rows(np.array([0, -1, 2])).tolist()
+        [True, False, True]
+    """
+    known = ~_missing(given)
+    known[known] = ~_marked(_typed(given[known]))
+    return known
+
+
 def _missing(given: NDArray[Any]) -> NDArray[np.bool_]:
     if given.dtype.kind == "O":
         return np.array([_is_missing(value) for value in given], dtype=bool)
