@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from difformer.data import splits
-from difformer.data.instances import Instances
 from difformer.errors import ConfigError, DataError
 
 Y = np.repeat([0, 1, 2, -1], [400, 700, 900, 300])
@@ -132,13 +131,3 @@ def test_shared_rows_and_unequal_lengths_are_refused():
         splits.Split(row, row, ~row)
     with pytest.raises(DataError, match="one length"):
         splits.Split(row, row[:1], ~row)
-
-
-def test_protocols_by_name():
-    data = Instances(np.ones((len(Y), 1)), y=Y)
-    fresh = splits.by_protocol(data, "class-balanced-fresh", seed=2)
-    np.testing.assert_array_equal(fresh.train, splits.class_balanced_fresh(Y, 2).train)
-    with pytest.raises(ConfigError, match="'geom-gcn-48-32-20'"):
-        splits.by_protocol(data, "mine")
-    with pytest.raises(DataError, match="needs labels"):
-        splits.by_protocol(Instances(np.ones((2, 1)), name="bare"), "per-class")

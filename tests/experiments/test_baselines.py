@@ -10,25 +10,27 @@ from scipy import sparse
 from sklearn.datasets import load_digits
 
 from difformer.errors import ConfigError, DataError
-from difformer.experiments import baselines, classic_baselines, graph_baselines
 from difformer.experiments.baselines import BASELINES, baseline, methods
+from difformer.experiments.methods import METHODS, graph_learning, networks
 from difformer.experiments.task import MissingExtraError, Task, dense, scaled, spread
 
 CLASSICS = ("laplace", "poisson")
 OTHERS = tuple(name for name in BASELINES if name not in CLASSICS)
 
 
-@pytest.fixture(autouse=True)
-def _fewer_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graph_baselines, "EPOCHS", 60)
+SHORT = {"epochs": 60, "learning_rate": 0.02, "weight_decay": 5e-4, "num_layers": 2}
 
 
 def run(name: str, task: Task, seed: int = 0) -> np.ndarray:
-    if BASELINES[name].extra == "pyg":
+    row = METHODS[name]
+    if row.extra == "pyg":
         pytest.importorskip("torch_geometric")
-    if BASELINES[name].extra == "classics":
+    if row.extra == "classics":
         pytest.importorskip("graphlearning", exc_type=ImportError)
-    return baseline(name).fit_predict(task, seed)
+    settings = {
+        key: SHORT[key] for key in SHORT if key in row.defaults and "epochs" in row.defaults
+    }
+    return row.fit_predict(task, seed, settings)
 
 
 def digits(labels: int = 6, kind: str = "dense") -> tuple[Task, np.ndarray]:
@@ -45,7 +47,7 @@ def digits(labels: int = 6, kind: str = "dense") -> tuple[Task, np.ndarray]:
 
 
 @pytest.mark.parametrize("kind", ["dense", "csr"])
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", METHODS)
 def test_probabilities_are_right_far_more_often_than_chance(name: str, kind: str) -> None:
     task, truth = digits(kind=kind)
     given = task.x.copy()
@@ -55,11 +57,13 @@ def test_probabilities_are_right_far_more_often_than_chance(name: str, kind: str
     np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-6)
     assert probabilities.min() >= 0
     hidden = task.y < 0
-    assert (probabilities.argmax(axis=1) == truth)[hidden].mean() > 0.85
+    fixed = METHODS[name] in BASELINES.values()
+    least = 0.85 if fixed else 0.6  # some want more than 24 labelled rows and 60 epochs
+    assert (probabilities.argmax(axis=1) == truth)[hidden].mean() > least
     assert abs(task.x - given).max() == 0
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", METHODS)
 def test_a_seed_fixes_the_answer_and_leaves_global_state_alone(name: str) -> None:
     task, _ = digits()
     numpy_before, torch_before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
@@ -72,13 +76,13 @@ def test_a_seed_fixes_the_answer_and_leaves_global_state_alone(name: str) -> Non
     assert torch.get_num_threads() == threads_before
 
 
-@pytest.mark.parametrize("name", ["mlp", "knn-gcn"])
+@pytest.mark.parametrize("name", ["sklearn-mlp", "knn-gcn"])
 def test_another_seed_gives_another_answer(name: str) -> None:
     task, _ = digits()
     assert not np.array_equal(run(name, task, seed=0), run(name, task, seed=1))
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", METHODS)
 def test_a_class_without_a_visible_label_is_not_predicted(name: str) -> None:
     task, _ = digits()
     y = np.where(task.y == 1, -1, task.y)
@@ -87,7 +91,7 @@ def test_a_class_without_a_visible_label_is_not_predicted(name: str) -> None:
     assert not (probabilities.argmax(axis=1) == 1).any()
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", METHODS)
 def test_a_handful_of_instances_is_enough(name: str) -> None:
     x = np.array([[0.0, 0.0], [0.1, 0.0], [0.0, 0.0], [5.0, 5.0], [5.1, 5.0], [5.0, 5.2]])
     edges = np.array([[0, 1, 3, 4], [1, 2, 4, 5]])
@@ -102,7 +106,7 @@ def test_iteration_limits_do_not_warn(monkeypatch: pytest.MonkeyPatch) -> None:
     task = Task(draw.normal(size=(30, 5)), draw.integers(0, 2, 30), 2)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        baselines.multilayer_perceptron(task, 0)  # noise is not fitted in 500 epochs
+        run("sklearn-mlp", task)  # noise is not fitted in 500 epochs
 
 
 def test_the_observed_graph_and_its_weights_are_used() -> None:
@@ -131,23 +135,28 @@ def test_one_direction_of_an_edge_counts_as_both(weighted: bool) -> None:
 def test_gcn_without_edges_says_so() -> None:
     task, _ = digits()
     with pytest.raises(DataError, match="needs edge_index"):
-        graph_baselines.observed_gcn(Task(task.x, task.y, 4), 0)
+        run("gcn", Task(task.x, task.y, 4))
 
 
 def test_neighbour_edges_are_the_ten_nearest_others() -> None:
     task, _ = digits()
-    source, target = graph_baselines.neighbour_edges(task).numpy()
+    pytest.importorskip("torch_geometric")
+    source, target = networks.neighbour_edges(task)[0].numpy()
     distance = np.linalg.norm(task.x[:, None] - task.x[None], axis=2)
     np.fill_diagonal(distance, np.inf)
-    assert (np.bincount(source) == 10).all()
     limit = np.sort(distance, axis=1)[:, 9]
-    assert (distance[source, target] <= limit[source] + 1e-9).all()
+    pairs = set(zip(source.tolist(), target.tolist(), strict=True))
+    assert pairs == {(j, i) for i, j in pairs}
+    closer = distance < limit[:, None] - 1e-9
+    assert {(i, j) for i, j in np.argwhere(closer).tolist()} <= pairs
+    assert all(distance[i, j] <= max(limit[i], limit[j]) + 1e-9 for i, j in pairs)
+    assert (np.bincount(source) >= 10).all()
 
 
 def test_laplace_is_the_harmonic_extension() -> None:
     pytest.importorskip("graphlearning", exc_type=ImportError)
     task, _ = digits()
-    weights = np.asarray(classic_baselines._neighbour_weights(task).todense())
+    weights = np.asarray(graph_learning._neighbour_weights(task).todense())
     laplacian = np.diag(weights.sum(axis=1)) - weights
     hidden, shown = task.y < 0, task.y >= 0
     onehot = np.eye(4)[task.y[shown]]
@@ -197,21 +206,48 @@ def test_weights_without_edges_are_refused() -> None:
 
 def test_scaling_keeps_the_order_of_distances_and_the_size_of_rows() -> None:
     x = np.random.default_rng(0).normal(size=(50, 7)) * 100
-    ours = scaled(x)
-    np.testing.assert_allclose(np.square(ours).sum(axis=1).mean(), 16.0)
+    y = np.arange(50) % 3 - 1
+    ours = scaled(Task(x, y, 2))
+    np.testing.assert_allclose(np.square(ours[y >= 0]).sum(axis=1).mean(), 16.0)
     np.testing.assert_allclose(ours / x, (ours / x)[0, 0])
+    two = np.array([0, 1])
     counts = sparse.csr_matrix(np.array([[3.0, 4.0], [0.0, 0.0]]))
-    np.testing.assert_allclose(scaled(counts).toarray(), [[2.4, 3.2], [0.0, 0.0]])
-    assert (scaled(np.zeros((2, 3))) == 0).all()
+    np.testing.assert_allclose(scaled(Task(counts, two, 2)).toarray(), [[2.4, 3.2], [0.0, 0.0]])
+    assert (scaled(Task(np.zeros((2, 3)), two, 2)) == 0).all()
 
 
 def test_wide_counts_are_projected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("difformer.experiments.task.MAX_DENSE_ENTRIES", 100)
     counts = sparse.random(40, 60, density=0.2, format="csr", random_state=0)
-    assert dense(counts, 0).shape == (40, 39)
-    np.testing.assert_array_equal(dense(counts, 0), dense(counts, 0))
+    task = Task(counts, np.arange(40) % 2, 2)
+    assert dense(task, 0).shape == (40, 39)
+    np.testing.assert_array_equal(dense(task, 0), dense(task, 0))
 
 
 def test_spread_makes_rows_without_evidence_uniform() -> None:
     full = spread(np.array([[2.0, 2.0], [0.0, 0.0], [-1.0, 1.0]]), np.array([0, 2]), 3)
     np.testing.assert_allclose(full, [[0.5, 0, 0.5], [1 / 3] * 3, [0, 0, 1.0]])
+
+
+def test_a_search_starts_from_the_defaults_and_stays_in_the_settings() -> None:
+    for name, row in METHODS.items():
+        for key, values in row.space.items():
+            assert row.defaults[key] in values, (name, key)
+    with pytest.raises(ConfigError, match="setting of GCN must be one of"):
+        METHODS["gcn"].resolved({"width": 3})
+
+
+def test_validation_rows_choose_the_weights_and_are_not_learnt_from() -> None:
+    """With one epoch's weights to choose from, labels of validation rows change nothing."""
+    pytest.importorskip("torch_geometric")
+    task, truth = digits()
+    rows = np.flatnonzero(task.y < 0)[:40]
+    val = np.full_like(task.y, -1)
+    val[rows] = truth[rows]
+    wrong = np.where(val >= 0, (val + 1) % 4, -1)
+    with_val = [Task(task.x, task.y, 4, task.edge_index, val=labels) for labels in (val, wrong)]
+    once = [METHODS["gcn"].fit_predict(given, 0, {"epochs": 1}) for given in (task, *with_val)]
+    np.testing.assert_array_equal(once[0], once[1])
+    np.testing.assert_array_equal(once[0], once[2])
+    many = [METHODS["gcn"].fit_predict(given, 0, {"epochs": 40}) for given in with_val]
+    assert not np.array_equal(*many)  # another epoch was the best

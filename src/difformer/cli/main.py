@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from difformer.cli import bench, datasets, demo, evaluate, fit, predict
+from difformer.cli import bench, datasets, demo, evaluate, fit, predict, reproduce
 from difformer.errors import DifformerError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ for command in (
     evaluate.evaluate,
     datasets.datasets,
     bench.bench,
+    reproduce.reproduce,
 ):
     app.command()(command)
 

@@ -155,6 +155,16 @@ DATASETS: dict[str, Entry] = {
     "r8": _text("7,674 Reuters reports, 8 topics", "r8"),
     "mr": _text("10,662 sentences of film reviews", "mr"),
     "sst2": _text("9,613 sentences of film reviews", "sst2"),
+    "pokec": Entry(
+        "1,632,803 people of a social network, of whom two genders",
+        _NODES,
+        "pokec/pokec.mat",
+        _dense,
+        stored=_DIRECTED,
+    ),
+    "stl10": Entry(
+        "13,000 photographs as self-supervised features", _IMAGES, "stl10/stl10_simclr.npz", _dense
+    ),
     "mnist": Entry("10,000 digits of 28 x 28", _IMAGES, "mnist/mnist_test.npz", _pixels),
     "cifar10": Entry(
         "15,000 photographs as 372 hand-made features",
@@ -255,18 +265,39 @@ def _load_digits() -> Instances:
     )
 
 
-def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """All arrays of a numpy archive without pickles, or of a MATLAB file as Pokec's.
+
+    Raises
+    ------
+    DataError
+        If the file is not there, or is another thing.
+    """
     try:
+        if path.suffix == ".mat":
+            return _read_matlab(path)
         with np.load(path, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except FileNotFoundError:
         raise DataError(f"The data set's file {path} does not exist: check {VARIABLE}.") from None
     except Exception as error:  # a damaged archive raises errors of zipfile, zlib or numpy
-        raise DataError(f"{path} must be a numpy archive without pickles, found {error}.") from None
+        kind = "MATLAB file" if path.suffix == ".mat" else "numpy archive without pickles"
+        raise DataError(f"{path} must be a {kind}, found {error}.") from None
+
+
+# What MATLAB files of the field call the arrays.
+_MATLAB = {"node_feat": "x", "label": "y", "edge_index": "edge_index"}
+
+
+def _read_matlab(path: Path) -> dict[str, NDArray[Any]]:
+    from scipy.io import loadmat
+
+    content = loadmat(str(path))
+    return {ours: np.squeeze(content[theirs]) for theirs, ours in _MATLAB.items()}
 
 
 def _load_file(name: str, entry: Entry, root: Path, directed: bool) -> Instances:
-    arrays = _read_arrays(root / entry.file)
+    arrays = read_arrays(root / entry.file)
     try:
         y = arrays["y"].astype(np.int64)
         masks = _masks(arrays, entry.splits, len(y))
@@ -343,7 +374,7 @@ def _single_split(path: Path, name: str, count: int) -> dict[str, NDArray[np.boo
     """The one split of the published Planetoid figures, if its file is there."""
     if not path.is_file():
         return {}
-    arrays = _read_arrays(path)
+    arrays = read_arrays(path)
     return {f"single_{part}": _masks_of_rows(arrays[f"{name}_{part}"], count) for part in _PARTS}
 
 

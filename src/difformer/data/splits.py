@@ -1,25 +1,17 @@
-"""Which rows train, which choose, which are tested: every protocol by its name.
+"""Which rows train, which choose, which are tested.
 
 A split is three disjoint masks over N rows. Unlabelled rows (y == -1) belong to none of them.
-All draws come from a numpy Generator made from the seed, never from global state. The protocols:
-
-    planetoid-public        the shipped masks: 20 a class, 500, 1,000
-    class-balanced-single   the one split behind the published Planetoid figures
-    class-balanced-fresh    20 a class, 500, 1,000, drawn anew for each seed
-    geom-gcn-48-32-20       ten shipped splits
-    filtered-10             ten shipped splits of the graphs without duplicated nodes
-    given                   whatever train/val/test masks a data set ships
-    per-class               n a class (20 by name), everything else is the test part
+All draws come from a numpy Generator made from the seed, never from global state. Which splits a
+figure speaks of is told by a protocol's name (`difformer.data.protocols`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from difformer.data.instances import Instances
-from difformer.errors import ConfigError, DataError, one_of
+from difformer.errors import ConfigError, DataError
 
 Mask = NDArray[np.bool_]
 Labels = NDArray[np.int64]
@@ -258,51 +250,6 @@ def hold_out(y: Labels, fraction: float = 0.2, seed: int = 0) -> Mask:
     for rows, size in zip(groups, sizes, strict=True):
         held[rows[:size]] = True
     return held
-
-
-def _labels(data: Instances) -> Labels:
-    if data.y is None:
-        raise DataError(f"A split needs labels, data set {data.name!r} has none.")
-    return data.y
-
-
-PROTOCOLS: dict[str, Callable[[Instances, int], Split]] = {
-    "planetoid-public": lambda data, seed: given(data.masks, seed, "public_", "planetoid-public"),
-    "class-balanced-single": lambda data, seed: given(
-        data.masks, seed, "single_", "class-balanced-single"
-    ),
-    "class-balanced-fresh": lambda data, seed: class_balanced_fresh(_labels(data), seed),
-    "geom-gcn-48-32-20": lambda data, seed: given(data.masks, seed, "geom_", "geom-gcn-48-32-20"),
-    "filtered-10": lambda data, seed: given(data.masks, seed, "filtered_", "filtered-10"),
-    "given": lambda data, seed: given(data.masks, seed),
-    "per-class": lambda data, seed: per_class(_labels(data), 20, seed),
-}
-
-
-def by_protocol(data: Instances, protocol: str, seed: int = 0) -> Split:
-    """Split ``data`` by the name of a protocol.
-
-    Parameters
-    ----------
-    data : Instances
-        With labels, or with the given masks that the protocol asks for.
-    protocol : str
-        A key of `PROTOCOLS`.
-    seed : int, default 0
-        Seed of a draw, or the number of one of S given splits. Not used where one is fixed.
-
-    Returns
-    -------
-    Split
-
-    Raises
-    ------
-    ConfigError
-        For an unknown protocol (all names are listed) or a split number out of range.
-    DataError
-        If the data cannot be split so.
-    """
-    return PROTOCOLS[one_of(protocol, PROTOCOLS, "protocol")](data, seed)
 
 
 def _classes(y: Labels) -> list[int]:

@@ -18,7 +18,7 @@ from rich.text import Text
 from scipy import stats
 
 from difformer.errors import ConfigError, DataError, one_of
-from difformer.experiments.baselines import Method
+from difformer.experiments.baselines import FitPredict
 from difformer.experiments.task import HIDDEN, MissingExtraError, Task
 
 CONFIDENCE = 0.95
@@ -121,7 +121,7 @@ def paired_interval(differences: Sequence[float]) -> tuple[float | None, float |
 
 
 def compare(
-    methods: Mapping[str, Method],
+    methods: Mapping[str, FitPredict],
     cases: Sequence[Case],
     reference: str | None = None,
     seeds: Sequence[int] | None = None,
@@ -155,7 +155,7 @@ def compare(
 
 def _run(
     name: str,
-    method: Method,
+    method: FitPredict,
     cases: Sequence[Case],
     seeds: Sequence[int],
     progress: Callable[[str, str], None] | None,

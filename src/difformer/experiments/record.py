@@ -6,9 +6,7 @@ names no user, host or folder. Values stand in the unit that the metric's name s
 
 import os
 import platform
-import shlex
 import subprocess
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,6 +50,7 @@ class Figure(_Model):
         difference: mean paired difference, this row less the reference.
         low, high: ends of its 95 % t interval.
         seconds: mean wall time of one value.
+        lower_is_better: whether it is an error.
         note: why there is no figure, or what to know about it.
     """
 
@@ -65,6 +64,7 @@ class Figure(_Model):
     low: float | None = None
     high: float | None = None
     seconds: NonNegativeFloat | None = None
+    lower_is_better: bool = False
     note: str | None = None
 
 
@@ -89,6 +89,7 @@ class Record(_Model):
         dirty: whether files other than results differed from that commit.
         seeds: of the models, one a split.
         splits: their names.
+        recipe: name of the recipe that it is of, if it is of one.
         versions: package -> version.
         started: with its time zone.
         seconds: from start to end.
@@ -101,6 +102,7 @@ class Record(_Model):
     dirty: bool | None
     seeds: tuple[int, ...]
     splits: tuple[str, ...]
+    recipe: str | None = None
     machine: Machine
     versions: dict[str, str]
     started: AwareDatetime
@@ -123,6 +125,8 @@ def write_record(
     figures: Sequence[Figure],
     started: datetime,
     seconds: float | None = None,
+    recipe: str | None = None,
+    code: tuple[str | None, bool | None] | None = None,
 ) -> Record:
     """Describe the machine, the versions and the code; write ``results/NAME.json`` atomically.
 
@@ -130,12 +134,14 @@ def write_record(
         path: ends in ``NAME.json``, which gives the record its name.
         started: with its time zone, such as ``datetime.now(UTC)`` before the run.
         seconds: default: from ``started`` until now.
+        recipe: see ``Record``.
+        code: commit, and whether files differed from it, when it ran; default: now.
 
     Raises:
         ConfigError: a value is not allowed in a record.
         RunError: the file cannot be written.
     """
-    commit, dirty = code_state()
+    commit, dirty = code_state() if code is None else code
     now = datetime.now(UTC)
     fields: dict[str, Any] = {
         "name": Path(path).name.removesuffix(".json"),
@@ -145,6 +151,7 @@ def write_record(
         "dirty": dirty,
         "seeds": tuple(seeds),
         "splits": tuple(splits),
+        "recipe": recipe,
         "machine": this_machine(),
         "versions": _versions(),
         "started": started,
@@ -157,17 +164,6 @@ def write_record(
         raise ConfigError(f"Not a record for {path}: {_first(error)}.") from error
     write_json(path, record.model_dump(mode="json"))
     return record
-
-
-def module_command(module: str, arguments: Sequence[str] | None = None) -> str:
-    """Return what to type to run an experiment's module again; default: as this process was told.
-
-    Example:
-        >>> module_command("difformer.experiments.few_labels", ["--data", "digits"])
-        'python -m difformer.experiments.few_labels --data digits'
-    """
-    given = sys.argv[1:] if arguments is None else arguments
-    return shlex.join(["python", "-m", module, *given])
 
 
 def read_record(path: str | Path) -> Record:

@@ -10,7 +10,7 @@ from difformer.data.instances import Instances
 from difformer.data.splits import hold_out, per_class
 from difformer.errors import DataError
 from difformer.estimators import DIFFormerClassifier
-from difformer.experiments.baselines import Method, methods
+from difformer.experiments.baselines import FitPredict, methods
 from difformer.experiments.comparison import Case, Comparison, compare
 from difformer.experiments.task import Probabilities, Task, spread
 
@@ -19,7 +19,7 @@ FOLDS = 5
 DEFAULT = "DIFFormer (default)"
 
 
-def ours(**parameters: Any) -> Method:
+def ours(**parameters: Any) -> FitPredict:
     """A method of ours, as a comparison calls it."""
 
     def fit_predict(task: Task, seed: int) -> Probabilities:
@@ -30,7 +30,7 @@ def ours(**parameters: Any) -> Method:
     return fit_predict
 
 
-def contenders(has_graph: bool, chosen: dict[str, Any] | None = None) -> dict[str, Method]:
+def contenders(has_graph: bool, chosen: dict[str, Any] | None = None) -> dict[str, FitPredict]:
     """Name -> method: the default, what was chosen if it is another, -s, -a, the classics."""
     table = {DEFAULT: ours()}
     if chosen:

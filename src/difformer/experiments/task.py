@@ -45,9 +45,11 @@ class Task:
         num_classes: C; may exceed the largest visible label.
         edge_index: sources in row 0, targets in row 1.
         edge_weight: one weight an edge; needs ``edge_index``.
+        val: class numbers of the rows that may choose an epoch, -1 elsewhere; default: no row.
+        prepared: whether networks take the features as they are; else as ``scaled`` makes them.
 
     Shapes:
-        x (N, F), y (N,), edge_index (2, E), edge_weight (E,).
+        x (N, F), y and val (N,), edge_index (2, E), edge_weight (E,).
 
     Raises:
         DataError: the parts do not fit each other, or fewer than two classes have a label.
@@ -63,12 +65,18 @@ class Task:
     num_classes: int
     edge_index: NDArray[np.int64] | None = None
     edge_weight: NDArray[np.floating[Any]] | None = None
+    val: NDArray[np.int64] | None = None
+    prepared: bool = False
 
     def __post_init__(self) -> None:
         if self.y.shape != (self.num_instances,):
             raise DataError(f"y must have shape ({self.num_instances},), found {self.y.shape}.")
-        if self.y.min(initial=HIDDEN) < HIDDEN or self.y.max(initial=HIDDEN) >= self.num_classes:
-            raise DataError(f"y must hold -1 (hidden) or classes 0 to {self.num_classes - 1}.")
+        val = self.choosing
+        if val.shape != self.y.shape or ((val != HIDDEN) & (self.y != HIDDEN)).any():
+            raise DataError("val must have the shape of y and no row with a label in both.")
+        for labels in (self.y, val):
+            if labels.min(initial=HIDDEN) < HIDDEN or labels.max(initial=0) >= self.num_classes:
+                raise DataError(f"y must hold -1 (hidden) or classes 0 to {self.num_classes - 1}.")
         if len(np.unique(self.y[self.labelled])) < 2:
             raise DataError("At least two classes must have a visible label.")
         if self.edge_weight is not None and self.edge_index is None:
@@ -80,35 +88,48 @@ class Task:
         return int(self.x.shape[0])
 
     @property
+    def choosing(self) -> NDArray[np.int64]:
+        """Labels of the rows that may choose an epoch, -1 elsewhere, (N,)."""
+        return np.full_like(self.y, HIDDEN) if self.val is None else self.val
+
+    @property
     def labelled(self) -> NDArray[np.int64]:
         """Row numbers with a visible label, ascending."""
         return np.flatnonzero(self.y != HIDDEN)
 
 
-def scaled(x: Features) -> Features:
+def scaled(task: Task) -> Features:
     """Bring features to one scale without changing their geometry: a root mean square norm of 4.
 
-    Dense tables get one factor, so that distances keep their order; their columns come scaled by
-    whoever read the table. Counts (CSR) get rows of norm 4 each, which turns Euclidean distance
-    into cosine. The same regularisation then means the same on every data set.
+    Dense tables get one factor, told by the labelled rows alone, so that distances keep their
+    order; their columns come scaled by whoever read the table. Counts (CSR) get rows of norm 4
+    each, which turns Euclidean distance into cosine. The same regularisation then means the same on
+    every data set.
 
     Example:
-        >>> float(np.linalg.norm(scaled(np.array([[3.0, 4.0]]))))
-        4.0
+        >>> task = Task(np.array([[3.0, 4.0], [4.0, 3.0], [0.0, 1.0]]), np.array([0, 1, -1]), 2)
+        >>> scaled(task)[0].round(2).tolist()
+        [2.4, 3.2]
     """
+    x = task.x
     if not sparse.issparse(x):
         dense = np.asarray(x, dtype=np.float64)
-        square = np.square(dense).sum() / max(len(dense), 1)
+        square = np.square(dense[task.labelled]).sum() / len(task.labelled)
         return dense * (ROW_NORM / np.sqrt(square) if square > 0 else 1.0)
     return sparse.csr_matrix(ROW_NORM * normalize(x.astype(np.float64)))
 
 
-def dense(x: Features, seed: int) -> NDArray[np.float64]:
+def as_float32(x: Features) -> Features:
+    """Features as networks take them: float32, dense or CSR."""
+    return x.astype(np.float32) if sparse.issparse(x) else np.asarray(x, dtype=np.float32)
+
+
+def dense(task: Task, seed: int) -> NDArray[np.float64]:
     """Return scaled features as an array; counts too wide for that are projected by an SVD.
 
     Cost: O(N F) memory up to ``MAX_DENSE_ENTRIES``, else O(nonzeros + 256 (N + F)).
     """
-    x = scaled(x)
+    x = scaled(task)
     if not sparse.issparse(x):
         return np.asarray(x)
     if x.shape[0] * x.shape[1] <= MAX_DENSE_ENTRIES:

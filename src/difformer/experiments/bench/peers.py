@@ -5,63 +5,38 @@ two linear maps, as its users do. Edges are passed as ``edge_index``, the ordina
 that they can remember (GCN's normalised graph) they may.
 """
 
-import warnings
 from collections.abc import Callable
-from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from difformer.experiments.bench.cases import CHANNELS, FEATURES, OUTPUTS
-from difformer.experiments.task import MissingExtraError
+from difformer.experiments.methods.networks import Gps, WithBatch, pyg
+
+SIZES = (FEATURES, CHANNELS, OUTPUTS)
 
 
-class _Sgformer(nn.Module):
-    def __init__(self, pyg: Any, layers: int) -> None:
-        super().__init__()
-        self.model = pyg.SGFormer(
-            FEATURES,
-            CHANNELS,
-            OUTPUTS,
+def _sgformer(layers: int) -> nn.Module:
+    return WithBatch(
+        pyg().SGFormer(
+            *SIZES,
             trans_num_layers=layers,
             trans_dropout=0.0,
             gnn_num_layers=layers,
             gnn_dropout=0.0,
         )
-
-    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
-        batch = torch.zeros(len(x), dtype=torch.long, device=x.device)
-        outputs: Tensor = self.model(x, edge_index, batch)
-        return outputs
+    )
 
 
-class _Gps(nn.Module):
-    def __init__(self, pyg: Any, layers: int) -> None:
-        super().__init__()
-        self.input_map = nn.Linear(FEATURES, CHANNELS)
-        self.convs = nn.ModuleList(
-            pyg.GPSConv(CHANNELS, conv=None, attn_type="performer") for _ in range(layers)
-        )
-        self.output_map = nn.Linear(CHANNELS, OUTPUTS)
-
-    def forward(self, x: Tensor, edge_index: Tensor | None = None) -> Tensor:
-        z = self.input_map(x)
-        for conv in self.convs:
-            z = conv(z, edge_index)
-        outputs: Tensor = self.output_map(z)
-        return outputs
+def _gps(layers: int) -> nn.Module:
+    return Gps(SIZES, layers, heads=1, dropout=0.0, graph=False)
 
 
-def _gcn(pyg: Any, layers: int) -> nn.Module:
-    model: nn.Module = pyg.GCN(FEATURES, CHANNELS, layers, OUTPUTS, cached=True)
+def _gcn(layers: int) -> nn.Module:
+    model: nn.Module = pyg().GCN(FEATURES, CHANNELS, layers, OUTPUTS, cached=True)
     return model
 
 
-_BUILDERS: dict[str, Callable[[Any, int], nn.Module]] = {
-    "sgformer": _Sgformer,
-    "gps": _Gps,
-    "gcn": _gcn,
-}
+_BUILDERS: dict[str, Callable[[int], nn.Module]] = {"sgformer": _sgformer, "gps": _gps, "gcn": _gcn}
 
 
 def peer(form: str, layers: int) -> nn.Module:
@@ -70,10 +45,4 @@ def peer(form: str, layers: int) -> nn.Module:
     Raises:
         MissingExtraError: torch_geometric is not installed.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            import torch_geometric.nn as pyg
-    except ImportError as error:
-        raise MissingExtraError("pyg") from error
-    return _BUILDERS[form](pyg, layers)
+    return _BUILDERS[form](layers)

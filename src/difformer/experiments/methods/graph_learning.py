@@ -12,22 +12,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from difformer.experiments.methods.method import Method, Settings
 from difformer.experiments.task import MissingExtraError, Probabilities, Task, scaled, spread
 
-NEIGHBOURS = 10
 
-
-def laplace(task: Task, seed: int) -> Probabilities:
+def laplace(task: Task, settings: Settings, seed: int) -> Probabilities:
     """Harmonic extension of the labels; its values are probabilities already."""
-    return _fit(task, _package().ssl.laplace)
+    return _fit(task, settings, _package().ssl.laplace)
 
 
-def poisson(task: Task, seed: int) -> Probabilities:
+def poisson(task: Task, settings: Settings, seed: int) -> Probabilities:
     """Poisson learning; its scores, of either sign, pass through a softmax of unit spread.
 
     The method ranks the classes only, so the softmax keeps the ranking and claims no calibration.
     """
-    return _fit(task, _package().ssl.poisson, scores=True)
+    return _fit(task, settings, _package().ssl.poisson, scores=True)
 
 
 def _package() -> Any:
@@ -40,21 +39,21 @@ def _package() -> Any:
     return graphlearning
 
 
-def _fit(task: Task, method: Any, scores: bool = False) -> Probabilities:
+def _fit(task: Task, settings: Settings, method: Any, scores: bool = False) -> Probabilities:
     # graphlearning wants classes numbered without gaps; the missing ones come back in `spread`.
     classes, codes = np.unique(task.y[task.labelled], return_inverse=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        values = np.asarray(method(_neighbour_weights(task)).fit(task.labelled, codes))
+        values = np.asarray(method(_neighbour_weights(task, **settings)).fit(task.labelled, codes))
     return spread(_softmax(values) if scores else values, classes, task.num_classes)
 
 
-def _neighbour_weights(task: Task) -> Any:
+def _neighbour_weights(task: Task, neighbours: int = 10) -> Any:
     """Return W (N, N); scikit-learn's exact search in place of the package's approximate one."""
     from sklearn.neighbors import NearestNeighbors
 
-    x = scaled(task.x)
-    count = min(NEIGHBOURS + 1, task.num_instances)
+    x = scaled(task)
+    count = min(neighbours + 1, task.num_instances)
     distances, rows = NearestNeighbors(n_neighbors=count).fit(x).kneighbors(x)
     # Copies of one instance leave d_i = 0; the smallest positive distance keeps the weights finite.
     distances = np.maximum(distances, np.finfo(np.float64).tiny ** 0.25)
@@ -65,3 +64,10 @@ def _softmax(values: NDArray[Any]) -> NDArray[Any]:
     unit = values / max(float(values.std()), np.finfo(np.float64).tiny)
     weights = np.exp(unit - unit.max(axis=1, keepdims=True))
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+_NEAR = {"neighbours": (5, 7, 10, 15, 20)}
+GRAPH_LEARNING = {
+    "laplace": Method("Laplace learning", laplace, {"neighbours": 10}, _NEAR, extra="classics"),
+    "poisson": Method("Poisson learning", poisson, {"neighbours": 10}, _NEAR, extra="classics"),
+}

@@ -1,0 +1,78 @@
+"""A cell of a comparison of whole graphs: a set of graphs under a protocol."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from difformer.data.graph_sets import GRAPH_SETS, load_graphs
+from difformer.data.protocols import protocol
+from difformer.errors import one_of
+from difformer.experiments.harness.answers import CLASS_SCORES, Answers, Score
+from difformer.experiments.methods.graph_level import GRAPH_LEVEL, GraphTask
+from difformer.experiments.methods.method import Method
+from difformer.experiments.task import HIDDEN
+
+
+class GraphsCell(BaseModel):
+    """What all methods of one column meet.
+
+    Args:
+        data: name of a set of graphs.
+        protocol: name of a protocol.
+        metric: a key of ``CLASS_SCORES``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["graphs"]
+    data: str
+    protocol: str
+    metric: str = "roc-auc"
+
+    @field_validator("data", "metric")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in CLASS_SCORES:
+            one_of(value, GRAPH_SETS, "data")
+        return value
+
+    @field_validator("protocol")
+    @classmethod
+    def _named(cls, value: str) -> str:
+        return protocol(value).name
+
+    @property
+    def score(self) -> Score:
+        """What judges."""
+        return CLASS_SCORES[self.metric]
+
+    @property
+    def methods(self) -> Mapping[str, Method]:
+        """The methods that can be named here."""
+        return GRAPH_LEVEL
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """For people: what all methods meet."""
+        return self.protocol, "one class a graph"
+
+    @property
+    def name(self) -> str:
+        """For files and tables: letters, digits and hyphens."""
+        return f"{self.data.replace('_', '-')}-{self.protocol}"
+
+    def problem(self, split_seed: int, final: bool) -> tuple[GraphTask, Answers]:
+        """What methods see, and what judges them."""
+        data = load_graphs(self.data)
+        split = protocol(self.protocol).split(data.population, split_seed)
+        task = GraphTask(
+            data.x,
+            data.edge_index,
+            data.graph_of_node,
+            np.where(split.train, data.y, HIDDEN),
+            np.where(split.val, data.y, HIDDEN),
+            int(data.y.max()) + 1,
+        )
+        return task, Answers(data.y, split, self.score, final)

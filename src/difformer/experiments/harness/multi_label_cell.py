@@ -1,0 +1,61 @@
+"""A cell whose rows carry several yes-or-no labels: ogbn-proteins."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from difformer.data.proteins import load_proteins
+from difformer.experiments.harness.answers import Answers, Score
+from difformer.experiments.methods.method import Method
+from difformer.experiments.methods.multi_label import MULTI_LABEL, MultiLabelTask
+from difformer.training import metrics
+
+
+def mean_roc_auc(truth: NDArray[Any], scores: NDArray[Any]) -> float:
+    """Mean over labels that occur both ways of the area under the ROC curve, (N, C) each."""
+    found = []
+    for label, score in zip(truth.T, scores.T, strict=True):
+        if 0 < label.sum() < len(label):
+            found.append(metrics.roc_auc(label, np.stack([1 - score, score], axis=1)))
+    return float(np.mean(found))
+
+
+class MultiLabelCell(BaseModel):
+    """What all methods meet; the protocol is the official split by species."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["multi-label"]
+    data: Literal["proteins"] = "proteins"
+    protocol: Literal["ogb"] = "ogb"
+
+    @property
+    def score(self) -> Score:
+        """What judges."""
+        return Score("roc-auc %", mean_roc_auc)
+
+    @property
+    def methods(self) -> Mapping[str, Method]:
+        """The methods that can be named here."""
+        return MULTI_LABEL
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """For people: what all methods meet."""
+        return self.protocol, "split by species", "features: means over the edges of a node"
+
+    @property
+    def name(self) -> str:
+        """For files and tables: letters, digits and hyphens."""
+        return f"{self.data}-{self.protocol}"
+
+    def problem(self, split_seed: int, final: bool) -> tuple[MultiLabelTask, Answers]:
+        """What methods see, and what judges them."""
+        data = load_proteins()
+        known = (data.split.train | data.split.val)[:, None]
+        y = np.where(known, data.y, np.nan).astype(np.float32)
+        task = MultiLabelTask(data.x, y, data.edge_index, data.split.train, data.split.val)
+        return task, Answers(data.y, data.split, self.score, final)

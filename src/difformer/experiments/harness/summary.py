@@ -1,0 +1,109 @@
+"""From the runs of a cell to a record: means, spreads and paired intervals, in percent."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from difformer.data.protocols import protocol
+from difformer.experiments.comparison import paired_interval
+from difformer.experiments.harness.campaign import Line
+from difformer.experiments.harness.cells import AnyCell
+from difformer.experiments.harness.recipe import Recipe
+from difformer.experiments.record import Figure, Record, write_record
+
+
+def figures(lines: Sequence[Line], cell: AnyCell) -> tuple[Figure, ...]:
+    """A row a method; differences are paired by run and taken to the first."""
+    return tuple(_figure(line, lines[0], cell) for line in lines)
+
+
+def _figure(line: Line, reference: Line, cell: AnyCell) -> Figure:
+    score = cell.score
+    if not line.outcomes:
+        return Figure(label=line.entry.label, metric=score.unit, note=line.note)
+    values, base = (_values(some, score.factor) for some in (line, reference))
+    is_paired = line is not reference and len(values) == len(base)
+    differences = [a - b for a, b in zip(values, base, strict=False)] if is_paired else []
+    low, high = paired_interval(differences)
+    return Figure(
+        label=line.entry.label,
+        metric=score.unit,
+        lower_is_better=not score.higher_is_better,
+        value=float(np.mean(values)),
+        std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        values=tuple(values),
+        reference=reference.entry.label,
+        difference=float(np.mean(differences)) if differences else None,
+        low=low,
+        high=high,
+        seconds=float(np.mean([outcome.seconds for outcome in line.outcomes])),
+        note=_note(line),
+    )
+
+
+def _values(line: Line, factor: float) -> list[float]:
+    return [factor * outcome.test for outcome in line.outcomes if outcome.test is not None]
+
+
+def _note(line: Line) -> str | None:
+    """How its settings were found, and whether its runs are of several states of the code."""
+    parts = []
+    if line.tuned is not None:
+        chosen = ", ".join(f"{name} {value}" for name, value in sorted(line.tuned.settings.items()))
+        parts.append(f"tuned in {line.tuned.trials} trials: {chosen}")
+    commits = sorted({str(run.commit)[:12] for run in line.outcomes})
+    if len(commits) > 1:
+        parts.append(f"runs of commits {', '.join(commits)}")
+    return "; ".join(parts) or None
+
+
+def write(
+    recipe: Recipe,
+    cell: AnyCell,
+    lines: Sequence[Line],
+    folder: Path,
+    command: str,
+    started: datetime,
+) -> Record:
+    """Write ``NAME.json`` into the folder of records."""
+    runs = max((len(line.outcomes) for line in lines), default=0)
+    named = protocol(cell.protocol)
+    return write_record(
+        folder / f"{recipe.record_name(cell)}.json",
+        protocol="; ".join(
+            [
+                *cell.conditions,
+                "epochs chosen on validation rows",
+                f"settings {_chosen(lines)}",
+                f"\u00b1 over {named.ranges_over}",
+            ]
+        ),
+        command=command,
+        seeds=range(runs),
+        splits=[f"{cell.protocol} {named.split_seed(run)}" for run in range(runs)],
+        figures=figures(lines, cell),
+        started=started,
+        recipe=recipe.name,
+        code=_code(lines),
+        seconds=sum(outcome.seconds for line in lines for outcome in line.outcomes),
+    )
+
+
+def _code(lines: Sequence[Line]) -> tuple[str | None, bool | None] | None:
+    """The code of all runs; None where they are of several states of it."""
+    states = {(run.commit, run.dirty) for line in lines for run in line.outcomes}
+    return states.pop() if len(states) == 1 else None
+
+
+def _chosen(lines: Sequence[Line]) -> str:
+    """How the settings came about."""
+    ways = {line.tuned is not None for line in lines if line.outcomes}
+    words = {
+        (False,): "fixed beforehand",
+        (True,): "tuned on the validation rows of split 0",
+        (False, True): "fixed beforehand or, where it says so, tuned on the validation rows of "
+        "split 0",
+    }
+    return words.get(tuple(sorted(ways)), "fixed beforehand")

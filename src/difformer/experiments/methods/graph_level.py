@@ -1,0 +1,105 @@
+"""Classes of whole graphs: an encoder of nodes, the mean over each graph, the one trainer.
+
+Letters: G graphs, N nodes, F features, C classes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from difformer.experiments.methods.method import Answer, Method, Settings
+from difformer.experiments.task import HIDDEN
+from difformer.nn import DIFFormer
+from difformer.training import TrainingConfig, train
+from difformer.training.randomness import seeded
+
+
+@dataclass(frozen=True, eq=False)
+class GraphTask:
+    """What a method may see. Labels of test graphs are not in here.
+
+    Shapes:
+        x (N, F); edge_index (2, E); graph (N,); y and val (G,), -1 where hidden.
+    """
+
+    x: NDArray[np.float32]
+    edge_index: NDArray[np.int64]
+    graph: NDArray[np.int64]
+    y: NDArray[np.int64]
+    val: NDArray[np.int64]
+    num_classes: int
+
+
+TRAINING: dict[str, Any] = {
+    "epochs": 150,
+    "learning_rate": 0.01,
+    "weight_decay": 1e-4,
+    "patience": None,
+    "eval_every": 1,
+}
+
+
+class _Mean(nn.Module):
+    """The mean over each graph of what an encoder says of its nodes, (G, C)."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, x: Tensor, edges: Tensor, graph: Tensor, count: int) -> Tensor:
+        out = self.encoder(x, edges, None, graph)
+        sizes = torch.bincount(graph, minlength=count).clamp_min(1).unsqueeze(1)
+        total: Tensor = out.new_zeros(count, out.shape[1]).index_add(0, graph, out)
+        return total / sizes
+
+
+def _pooled(build: Callable[[GraphTask, Settings], nn.Module]) -> Callable[..., Answer]:
+    def fit(task: GraphTask, settings: Settings, seed: int) -> Answer:
+        options = {name: settings[name] for name in settings if name not in TRAINING}
+        with seeded(seed):
+            network = _Mean(build(task, options))
+        inputs = tuple(map(torch.from_numpy, (task.x, task.edge_index, task.graph)))
+        y = torch.from_numpy(np.where(task.y != HIDDEN, task.y, task.val))
+        learnt, choosing = (torch.from_numpy(part != HIDDEN) for part in (task.y, task.val))
+        config = TrainingConfig(seed=seed, **{name: settings[name] for name in TRAINING})
+
+        def forward() -> Tensor:
+            out: Tensor = network(*inputs, len(y))
+            return out
+
+        train(network, forward, y, learnt, config, choosing if bool(choosing.any()) else None)
+        with torch.no_grad():
+            found: Answer = forward().double().softmax(-1).numpy()
+        return found
+
+    return fit
+
+
+def _encoder(task: GraphTask, options: Settings) -> nn.Module:
+    return DIFFormer(task.x.shape[1], out_channels=task.num_classes, **options)
+
+
+GRAPH_LEVEL: dict[str, Method] = {
+    name: Method(
+        label,
+        _pooled(_encoder),
+        {
+            **TRAINING,
+            "diffusivity": diffusivity,
+            "hidden_channels": 64,
+            "num_layers": 2,
+            "dropout": 0.3,
+            "step_size": 0.5,
+            "value_map": True,
+        },
+    )
+    for name, label, diffusivity in (
+        ("difformer-s", "DIFFormer-s", "simple"),
+        ("difformer-a", "DIFFormer-a", "sigmoid"),
+    )
+}

@@ -1,0 +1,104 @@
+"""DIFFormer as the harness calls it: the default, trained encoders, the unified view, the preset.
+
+``difformer`` is the classifier's default (decoupled diffusion); the others are encoders that go
+through the same trainer as everybody else's networks.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from difformer.estimators import DIFFormerClassifier
+from difformer.experiments.methods.method import Method, Settings
+from difformer.experiments.methods.training import SEARCHED, TRAINING, trained
+from difformer.experiments.task import Probabilities, Task, spread
+from difformer.nn import DIFFormer
+from difformer.nn.official import RELEASED_DEFAULTS, official_options
+
+
+def _default(task: Task, settings: Settings, seed: int) -> Probabilities:
+    model = DIFFormerClassifier(random_state=seed)
+    model.fit(task.x, task.y, task.edge_index, task.edge_weight)
+    return spread(model.label_distributions_, model.classes_, task.num_classes)
+
+
+def _edges(task: Task) -> tuple[Tensor | None, Tensor | None]:
+    if task.edge_index is None:
+        return None, None
+    weight = None if task.edge_weight is None else torch.as_tensor(task.edge_weight).float()
+    return torch.as_tensor(task.edge_index), weight
+
+
+def _encoder(task: Task, x: Tensor, options: Settings) -> tuple[nn.Module, tuple[Any, ...]]:
+    names = options["diffusivity"].split("+")
+    given = {
+        **options,
+        "diffusivity": names[0] if len(names) == 1 else names,
+        "norm": None if options["norm"] == "none" else options["norm"],  # files know no None
+    }
+    model = DIFFormer(x.shape[1], out_channels=task.num_classes, **given)
+    return model, _edges(task)
+
+
+def _official(task: Task, x: Tensor, options: Settings) -> tuple[nn.Module, tuple[Any, ...]]:
+    chosen = official_options(in_channels=x.shape[1], out_channels=task.num_classes, **options)
+    return DIFFormer(**chosen), _edges(task)
+
+
+_ENCODER = {
+    **TRAINING,
+    "hidden_channels": 64,
+    "num_layers": 4,
+    "heads": 1,
+    "dropout": 0.2,
+    "input_dropout": 0.0,
+    "node_dropout": 0.0,
+    "activation": "input",
+    "step_size": 0.5,
+    "source": 0.0,
+    "graph_norm": "row",
+    "maps": True,
+    "value_map": False,
+    "norm": "layer",
+}
+_SPACE: dict[str, tuple[Any, ...]] = {
+    **SEARCHED,
+    "hidden_channels": (32, 64, 128),
+    "num_layers": (2, 4, 8),
+    "dropout": (0.0, 0.2, 0.5),
+    "input_dropout": (0.0, 0.3, 0.5),
+    "step_size": (0.3, 0.5, 0.8),
+    "source": (0.0, 0.1, 0.3),
+    "graph_norm": ("row", "sym"),
+}
+# The released constructor's arguments, as its Planetoid scripts have them.
+_RELEASED = {
+    **TRAINING,
+    **RELEASED_DEFAULTS,
+    "patience": None,
+    "learning_rate": 1e-3,
+    "weight_decay": 0.01,
+    "hidden_channels": 64,
+    "num_layers": 8,
+    "dropout": 0.2,
+    "use_weight": False,
+}
+
+
+def _variant(label: str, diffusivity: str, needs_graph: bool = False) -> Method:
+    defaults = {**_ENCODER, "diffusivity": diffusivity}
+    return Method(label, trained(_encoder, keep_sparse=True), defaults, _SPACE, needs_graph)
+
+
+OURS = {
+    "difformer": Method("DIFFormer (default)", _default),
+    "difformer-s": _variant("DIFFormer-s", "simple"),
+    "difformer-a": _variant("DIFFormer-a", "sigmoid"),
+    "difformer-local": _variant("DIFFormer, local", "local"),
+    "difformer-mix": _variant("DIFFormer, simple + local", "simple+local"),
+    "difformer-identity": _variant("DIFFormer as MLP", "identity"),
+    "difformer-graph": _variant("DIFFormer as GCN", "graph", needs_graph=True),
+    "difformer-attention": _variant("DIFFormer as GAT", "graph_attention", needs_graph=True),
+    "official": Method("official preset", trained(_official, keep_sparse=True), _RELEASED),
+}

@@ -1,0 +1,108 @@
+"""Every recipe is whole; a file that is none says so; tables print what others printed."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from difformer.errors import ConfigError
+from difformer.experiments.harness.recipe import known_recipes, load_recipe, parse_recipe
+from difformer.experiments.harness.table import table
+from difformer.experiments.record import Figure
+
+GOOD = """
+name = "small"
+title = "Small"
+source = "made"
+[[cell]]
+data = "digits"
+protocol = "class-balanced-fresh-5-50"
+[[entry]]
+label = "logistic"
+method = "logistic"
+settings = { C = 1.0 }
+[[peer]]
+label = "somebody"
+figure = "90.0"
+trust = "checked"
+"""
+
+
+@pytest.mark.parametrize("name", known_recipes())
+def test_every_recipe_is_whole(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.source
+    assert len({peer.label for peer in recipe.peers}) == len(recipe.peers)
+
+
+def test_titles_differ():
+    titles = [load_recipe(name).title for name in known_recipes()]
+    assert len(set(titles)) == len(titles)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('name = "small"', 'name = "Small One"', "name"),
+        ('method = "logistic"', 'method = "logit"', "method must be one of"),
+        ("C = 1.0", "D = 1.0", "setting of logistic regression must be one of 'C'"),
+        ('data = "digits"', 'data = "letters"', "data must be one of"),
+        ('trust = "checked"', 'trust = "sure"', "peer.0.trust"),
+        ("[[cell]]", "[[cells]]", "cell"),
+        ('title = "Small"', "title = ", "must be TOML"),
+    ],
+)
+def test_what_is_wrong_is_named(old, new, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_recipe(GOOD.replace(old, new), "small.toml")
+
+
+def test_labels_must_differ():
+    twice = GOOD + '[[entry]]\nlabel = "logistic"\nmethod = "knn"\n'
+    with pytest.raises(ConfigError, match="labels must differ"):
+        parse_recipe(twice, "small.toml")
+
+
+def test_a_recipe_is_found_by_name_or_as_a_file(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(GOOD)
+    assert load_recipe(str(path)).title == "Small"
+    with pytest.raises(ConfigError, match="recipe must be one of"):
+        load_recipe("mine")
+    with pytest.raises(ConfigError, match="Cannot read the recipe"):
+        load_recipe(str(tmp_path / "none.toml"))
+
+
+def test_the_table_shows_ours_papers_and_peers():
+    recipe = load_recipe("cora")
+    figures = [
+        Figure(label="DIFFormer-s", metric="accuracy %", value=85.0, std=0.5, seconds=1.0),
+        Figure(
+            label="DIFFormer-a",
+            metric="accuracy %",
+            value=84.0,
+            difference=-1.0,
+            low=-2.0,
+            high=0.0,
+            reference="DIFFormer-s",
+        ),
+        Figure(label="GCN, tuned settings", metric="accuracy %", note="needs difformer[pyg]"),
+    ]
+
+    class Made:
+        protocol = "one split"
+
+    Made.figures = figures
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(table(recipe, Made))
+    text = console.export_text()
+    for part in (
+        "85.00 ± 0.50",
+        "-1.00 [-2.00, +0.00]",
+        "85.9 ± 0.4 (compiled)",
+        "3 initial",
+        "[pyg]",
+    ):
+        assert part in text, text
+    assert "SGFormer" in text
