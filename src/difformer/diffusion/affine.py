@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from difformer.diffusion.parallel import sum_blocks, team
-from difformer.diffusion.rule import StepRule, cuts_of
+from difformer.diffusion.parallel import sum_blocks
+from difformer.diffusion.rule import StepRule, cuts_of, working
 from difformer.diffusion.settle import Settle
 from difformer.diffusion.workspace import Workspace
 
@@ -28,7 +28,7 @@ class _Affine:
     """W x + b of blocks, and its gradients."""
 
     def __init__(self, x: Tensor, weight: Tensor, bias: Tensor) -> None:
-        self.work = torch.float64 if x.dtype == torch.float64 else torch.float32
+        self.work = working(x)
         self.x, self.weight, self.bias = x, weight.to(self.work), bias.to(self.work)
         self.across = self.weight.t().contiguous()
 
@@ -54,10 +54,7 @@ class _Affine:
 
     def each(self, work: Callable[..., None], *zeros: Tensor) -> list[Tensor]:
         """Do ``work(rows, block of x, *sums)`` for every block; the sums."""
-        cuts, device = cuts_of(self.x), self.x.device
-        return team(
-            lambda: sum_blocks(work, lambda: self._read, cuts, zeros, device), len(cuts), device
-        )
+        return sum_blocks(work, lambda: self._read, cuts_of(self.x), zeros, self.x.device)
 
     def _read(self, rows: slice) -> Tensor:
         return self.x[rows].to(self.work)

@@ -63,3 +63,8 @@ def blocks(rows: int, channels: int, device: torch.device, shares: int = 1) -> I
 def cuts_of(z: Tensor) -> list[slice]:
     """The blocks of states z (N, C), for as many threads as will work on them."""
     return list(blocks(z.shape[0], z.shape[1], z.device, threads()))
+
+
+def working(z: Tensor) -> torch.dtype:
+    """The precision that blocks are computed in: at least float32."""
+    return torch.float64 if z.dtype == torch.float64 else torch.float32

@@ -24,7 +24,7 @@ from difformer.diffusion.all_pairs import AllPairs
 from difformer.diffusion.folded import Maps
 from difformer.diffusion.graph import SparseWeights
 from difformer.diffusion.parallel import sum_blocks, team
-from difformer.diffusion.rule import StepRule, cuts_of
+from difformer.diffusion.rule import StepRule, cuts_of, working
 from difformer.diffusion.settle import Settle
 from difformer.diffusion.workspace import Workspace
 
@@ -233,7 +233,7 @@ class _Step(torch.autograd.Function):
         *parts: Tensor | None,
     ) -> Tensor:
         tensors = _Tensors.of(parts)
-        work = torch.float64 if tensors.z.dtype == torch.float64 else torch.float32
+        work = working(tensors.z)
         out = workspace.empty_like(tensors.z)
         run = _Run(rule, tensors, operators, work, workspace)
         if not _led(lambda: run.forward(tensors, out), tensors.z):

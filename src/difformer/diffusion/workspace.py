@@ -106,7 +106,7 @@ class Workspace:
             waiting.append((memory, self._pass))
 
     def __deepcopy__(self, memo: object) -> "Workspace":
-        """A copy starts empty: workspace belong to the tensors that use them."""
+        """A copy starts empty: memory belongs to the tensors that use it."""
         return Workspace()
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
