@@ -240,6 +240,20 @@ def data_root() -> Path | None:
     return Path(value) if value else None
 
 
+def benchmark_path(what: str, file: str) -> Path:
+    """Where a file lies below the folder of the benchmarks.
+
+    Raises
+    ------
+    DataError
+        If DIFFORMER_DATA is not set; ``what`` says for whom it was wanted.
+    """
+    root = data_root()
+    if root is None:
+        raise DataError(f"{what} needs {file}: set {VARIABLE} to the folder of the benchmarks.")
+    return root / file
+
+
 def _listed(name: str, entry: Entry) -> Listed:
     root = data_root()
     if not entry.file:

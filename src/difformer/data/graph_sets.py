@@ -9,13 +9,12 @@ Letters: G graphs, N nodes of all of them, F features, E directed edges.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from difformer.data.datasets import VARIABLE, Arrays, data_root, read_arrays
+from difformer.data.datasets import Arrays, benchmark_path, read_arrays
 from difformer.data.protocols import Population
 from difformer.errors import DataError, one_of
 
@@ -137,10 +136,7 @@ def load_graphs(name: str) -> GraphSet:
         If its file is not there, or cannot be read.
     """
     file, read = GRAPH_SETS[one_of(name, GRAPH_SETS, "set of graphs")]
-    root = data_root()
-    if root is None:
-        raise DataError(f"Graphs {name!r} need their file {file}: set {VARIABLE} to its folder.")
-    path = Path(root) / file
+    path = benchmark_path(f"Set of graphs {name!r}", file)
     arrays = read_arrays(path)
     try:
         parts = read(arrays)

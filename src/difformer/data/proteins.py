@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from difformer.data.datasets import VARIABLE, data_root, undirected
+from difformer.data.datasets import benchmark_path, undirected
 from difformer.data.splits import Split
 from difformer.errors import DataError
 
@@ -44,10 +44,7 @@ def load_proteins() -> MultiLabel:
     DataError
         If one is not there, or does not fit the others.
     """
-    root = data_root()
-    if root is None:
-        raise DataError(f"ogbn-proteins needs its raw files: set {VARIABLE} to their folder.")
-    folder = root / FOLDER
+    folder = benchmark_path("ogbn-proteins", FOLDER)
     edges, features, labels = (
         _table(folder / "raw" / f"{name}.csv.gz") for name in ("edge", "edge-feat", "node-label")
     )

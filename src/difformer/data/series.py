@@ -4,18 +4,18 @@ Letters: S steps of the series, N nodes, T snapshots, E directed edges.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from difformer.data.datasets import VARIABLE, data_root
+from difformer.data.datasets import benchmark_path
 from difformer.errors import ConfigError, DataError, one_of, whole_number
 
 Floats: TypeAlias = NDArray[np.float64]
+Graph = TypeVar("Graph")
 Edges: TypeAlias = tuple[NDArray[np.int64], Floats]  # (2, E) and (E,)
 
 
@@ -90,9 +90,14 @@ class Snapshots:
 
     def edges_at(self, snapshot: int) -> Edges | None:
         """The graph of a snapshot."""
-        if not self.edges:
-            return None
-        return self.edges[snapshot if len(self.edges) > 1 else 0]
+        return graph_at(self.edges, snapshot)
+
+
+def graph_at(graphs: Sequence[Graph], snapshot: int) -> Graph | None:
+    """What is there for a snapshot, among none, one for all, or one a snapshot."""
+    if not graphs:
+        return None
+    return graphs[snapshot if len(graphs) > 1 else 0]
 
 
 def _chickenpox(content: dict[str, Any]) -> Series:
@@ -149,10 +154,7 @@ def load_series(name: str) -> Series:
         If its file is not there, or cannot be read.
     """
     file, read = SERIES[one_of(name, SERIES, "series")]
-    root = data_root()
-    if root is None:
-        raise DataError(f"Series {name!r} needs its file {file}: set {VARIABLE} to its folder.")
-    path = Path(root) / file
+    path = benchmark_path(f"Series {name!r}", file)
     try:
         return read(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:

@@ -10,11 +10,12 @@ from difformer.experiments.task import Probabilities, Task, dense, scaled, sprea
 Make = Callable[[Task, Settings, int], Any]
 
 
-def inductive(make: Make, densely: bool = False) -> Fit:
-    """Fit on the labelled rows alone."""
+def inductive(make: Make, densely: bool = False, unlabelled: bool = False) -> Fit:
+    """Fit on the labelled rows alone; with ``unlabelled`` on all, -1 where the label is hidden."""
 
     def fit(task: Task, settings: Settings, seed: int) -> Probabilities:
-        x, rows = dense(task, seed) if densely else scaled(task), task.labelled
+        x = dense(task, seed) if densely else scaled(task)
+        rows = slice(None) if unlabelled else task.labelled
         model = make(task, settings, seed)
         _quietly(model, x[rows], task.y[rows])
         return spread(model.predict_proba(x), model.classes_, task.num_classes)
@@ -103,12 +104,6 @@ def _self_training(task: Task, settings: Settings, seed: int) -> Any:
     return SelfTrainingClassifier(base, threshold=settings["threshold"])
 
 
-def _fit_self_training(task: Task, settings: Settings, seed: int) -> Probabilities:
-    model, x = _self_training(task, settings, seed), scaled(task)
-    _quietly(model, x, task.y)
-    return spread(model.predict_proba(x), model.classes_, task.num_classes)
-
-
 def _spreading(task: Task, settings: Settings, seed: int) -> Any:
     from sklearn.semi_supervised import LabelSpreading
 
@@ -160,7 +155,7 @@ CLASSIC = {
     ),
     "self-training": Method(
         "self-training",
-        _fit_self_training,
+        inductive(_self_training, unlabelled=True),
         {"C": 10.0, "threshold": 0.75},
         {"C": STRENGTHS, "threshold": (0.6, 0.75, 0.9, 0.95)},
     ),

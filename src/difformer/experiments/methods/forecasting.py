@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from difformer.data.series import Edges
-from difformer.experiments.methods.method import Method, Settings
+from difformer.data.series import Edges, graph_at
+from difformer.experiments.methods.method import Method, Settings, divided
 from difformer.nn import DIFFormer
 from difformer.nn.official import RELEASED_DEFAULTS, official_options
 from difformer.training import TrainingConfig, train
@@ -100,8 +100,7 @@ def _trained(build: Build) -> Callable[[Forecast, Settings, int], Floats]:
     """A network called snapshot by snapshot; one step an epoch, best validation weights kept."""
 
     def fit(task: Forecast, settings: Settings, seed: int) -> Floats:
-        options = {name: settings[name] for name in settings if name not in TRAINING}
-        own = {name: settings[name] for name in TRAINING}
+        options, own = divided(settings, TRAINING)
         with seeded(seed):
             network = build(task, options)
         history = torch.from_numpy(task.history).float()
@@ -113,8 +112,7 @@ def _trained(build: Build) -> Callable[[Forecast, Settings, int], Floats]:
             wanted = learnt if network.training else torch.ones_like(learnt)
             out = torch.zeros_like(target)
             for step in wanted.nonzero().flatten().tolist():
-                graph = () if not edges else edges[step if len(edges) > 1 else 0]
-                out[step] = network(history[step], *graph).squeeze(-1)
+                out[step] = network(history[step], *(graph_at(edges, step) or ())).squeeze(-1)
             return out
 
         config = TrainingConfig(seed=seed, monitor="val_loss", **own)

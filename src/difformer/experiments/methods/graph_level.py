@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from difformer.experiments.methods.method import Answer, Method, Settings
+from difformer.experiments.methods.method import Answer, Method, Settings, divided
 from difformer.experiments.task import HIDDEN
 from difformer.nn import DIFFormer
 from difformer.training import TrainingConfig, train
@@ -60,13 +60,13 @@ class _Mean(nn.Module):
 
 def _pooled(build: Callable[[GraphTask, Settings], nn.Module]) -> Callable[..., Answer]:
     def fit(task: GraphTask, settings: Settings, seed: int) -> Answer:
-        options = {name: settings[name] for name in settings if name not in TRAINING}
+        options, own = divided(settings, TRAINING)
         with seeded(seed):
             network = _Mean(build(task, options))
         inputs = tuple(map(torch.from_numpy, (task.x, task.edge_index, task.graph)))
         y = torch.from_numpy(np.where(task.y != HIDDEN, task.y, task.val))
         learnt, choosing = (torch.from_numpy(part != HIDDEN) for part in (task.y, task.val))
-        config = TrainingConfig(seed=seed, **{name: settings[name] for name in TRAINING})
+        config = TrainingConfig(seed=seed, **own)
 
         def forward() -> Tensor:
             out: Tensor = network(*inputs, len(y))

@@ -1,6 +1,6 @@
 """What a method is to the harness: a name, a way to fit, its settings, and what may be tuned."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -13,6 +13,17 @@ Settings: TypeAlias = Mapping[str, Any]
 Answer: TypeAlias = NDArray[np.float64]
 Fit: TypeAlias = Callable[[Any, Settings, int], Answer]
 Choices: TypeAlias = tuple[Any, ...]
+
+
+def divided(settings: Settings, training: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings of the architecture, and those of the training.
+
+    Example:
+        >>> divided({"width": 3, "epochs": 2}, ["epochs"])
+        ({'width': 3}, {'epochs': 2})
+    """
+    own = {name: settings[name] for name in training}
+    return {name: settings[name] for name in settings if name not in own}, own
 
 
 @dataclass(frozen=True, eq=False)

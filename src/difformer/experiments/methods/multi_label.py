@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from difformer.experiments.methods.method import Answer, Method, Settings
+from difformer.experiments.methods.method import Answer, Method, Settings, divided
 from difformer.nn import DIFFormer
 from difformer.nn.official import RELEASED_DEFAULTS, official_options
 from difformer.training import TrainingConfig, train
@@ -55,12 +55,11 @@ def binary_cross_entropy(outputs: Tensor, y: Tensor, mask: Tensor) -> Tensor:
 
 
 def _official(task: MultiLabelTask, settings: Settings, seed: int) -> Answer:
-    options = {name: settings[name] for name in settings if name not in TRAINING}
+    options, own = divided(settings, TRAINING)
     labels = task.y.shape[1]
     sizes = {"in_channels": task.x.shape[1], "out_channels": labels}
     with seeded(seed):
         model = DIFFormer(**official_options(**sizes, **options))
-    own = {name: settings[name] for name in TRAINING}
     config = TrainingConfig(seed=seed, monitor="val_loss", **own)
     x, edges = torch.from_numpy(task.x), torch.from_numpy(task.edge_index)
     y = torch.from_numpy(np.nan_to_num(task.y))

@@ -15,7 +15,7 @@ import torch
 from scipy import sparse
 from torch import Tensor, nn
 
-from difformer.experiments.methods.method import Fit, Settings
+from difformer.experiments.methods.method import Fit, Settings, divided
 from difformer.experiments.task import HIDDEN, Probabilities, Task, as_float32, scaled
 from difformer.nn.structure import to_tensor
 from difformer.training import TrainingConfig, train
@@ -50,10 +50,9 @@ def trained(build: Build, keep_sparse: bool = False) -> Fit:
 
     def fit(task: Task, settings: Settings, seed: int) -> Probabilities:
         x = features(task, keep_sparse)
-        options = {name: settings[name] for name in settings if name not in TRAINING}
+        options, own = divided(settings, TRAINING)
         with seeded(seed):
             network, inputs = build(task, x, options)
-        own = {name: settings[name] for name in TRAINING}
         if not (task.choosing != HIDDEN).any():
             own["patience"] = None  # nothing to wait for
         return _train(network, (x, *inputs), task, TrainingConfig(seed=seed, **own))
