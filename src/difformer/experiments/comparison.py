@@ -65,7 +65,7 @@ class Row:
         seconds: mean wall time a split, fitting and prediction together.
         difference: mean of the paired differences, this method less the reference.
         low, high: ends of their 95 % interval.
-        note: why there are no figures, if there are none.
+        note: why there are no figures, or what to know about them.
     """
 
     method: str
@@ -149,8 +149,8 @@ def compare(
     anchor = one_of(next(iter(methods)) if reference is None else reference, methods, "reference")
     rows = [_run(name, methods[name], cases, chosen, progress) for name in methods]
     base = next(row for row in rows if row.method == anchor)
-    paired = tuple(row if row is base else _paired(row, base) for row in rows)
-    return Comparison(anchor, tuple(case.name for case in cases), chosen, paired)
+    compared = tuple(row if row is base else paired(row, base) for row in rows)
+    return Comparison(anchor, tuple(case.name for case in cases), chosen, compared)
 
 
 def _run(
@@ -171,9 +171,16 @@ def _run(
             return Row(name, note=str(error))
         seconds.append(time.perf_counter() - started)
         accuracies.append(_accuracy(name, probabilities, case))
-    std = float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None
-    mean = float(np.mean(accuracies))
-    return Row(name, tuple(accuracies), mean, std, float(np.mean(seconds)))
+    return measured(name, accuracies, seconds)
+
+
+def measured(
+    name: str, values: Sequence[float], seconds: Sequence[float], note: str | None = None
+) -> Row:
+    """A row of what a method did on each split: mean, sample standard deviation, mean time."""
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    mean = float(np.mean(values))
+    return Row(name, tuple(values), mean, std, float(np.mean(seconds)), note=note)
 
 
 def _accuracy(name: str, probabilities: NDArray[np.float64], case: Case) -> float:
@@ -186,7 +193,8 @@ def _accuracy(name: str, probabilities: NDArray[np.float64], case: Case) -> floa
     return float((probabilities.argmax(axis=1) == case.truth)[case.test].mean())
 
 
-def _paired(row: Row, base: Row) -> Row:
+def paired(row: Row, base: Row) -> Row:
+    """The row with its differences to another one; unchanged where one has no figures."""
     if not row.accuracies or not base.accuracies:
         return row
     differences = [a - b for a, b in zip(row.accuracies, base.accuracies, strict=True)]

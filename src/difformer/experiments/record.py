@@ -110,9 +110,16 @@ class Record(_Model):
     figures: tuple[Figure, ...]
 
 
-def figures_of(result: Comparison, label: str = "accuracy %") -> tuple[Figure, ...]:
-    """Turn a comparison into rows of a record, in percent; ``label`` names the metric."""
-    return tuple(_figure(row, result.reference, label) for row in result.rows)
+def figures_of(
+    result: Comparison,
+    label: str = "accuracy %",
+    factor: float = 100.0,
+    lower_is_better: bool = False,
+) -> tuple[Figure, ...]:
+    """Turn a comparison into rows of a record, times a factor; ``label`` names the metric."""
+    return tuple(
+        _figure(row, result.reference, label, factor, lower_is_better) for row in result.rows
+    )
 
 
 def write_record(
@@ -205,21 +212,22 @@ def this_machine() -> Machine:
     )
 
 
-def _figure(row: Row, reference: str, metric: str) -> Figure:
-    def percent(value: float | None) -> float | None:
-        return None if value is None else 100 * value
+def _figure(row: Row, reference: str, metric: str, factor: float, lower_is_better: bool) -> Figure:
+    def shown(value: float | None) -> float | None:
+        return None if value is None else factor * value
 
     return Figure(
         label=row.method,
         metric=metric,
-        value=percent(row.mean),
-        std=percent(row.std),
-        values=tuple(100 * value for value in row.accuracies),
+        value=shown(row.mean),
+        std=shown(row.std),
+        values=tuple(factor * value for value in row.accuracies),
         reference=None if row.difference is None else reference,
-        difference=percent(row.difference),
-        low=percent(row.low),
-        high=percent(row.high),
+        difference=shown(row.difference),
+        low=shown(row.low),
+        high=shown(row.high),
         seconds=row.seconds,
+        lower_is_better=lower_is_better,
         note=row.note,
     )
 

@@ -2,23 +2,22 @@
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, field_validator
 
 from difformer.data import datasets
 from difformer.data.instances import Instances
 from difformer.data.protocols import protocol
 from difformer.data.splits import Split
-from difformer.errors import one_of
-from difformer.experiments.harness.answers import CLASS_SCORES, Answers, Score
+from difformer.experiments.harness.answers import CLASS_SCORES, Answers
+from difformer.experiments.harness.base_cell import BaseCell
 from difformer.experiments.harness.preparation import PREPARATIONS
 from difformer.experiments.methods import METHODS, Method
 from difformer.experiments.task import HIDDEN, Task
 
 
-class Cell(BaseModel):
+class Cell(BaseCell):
     """What all methods of one column meet.
 
     Args:
@@ -29,30 +28,15 @@ class Cell(BaseModel):
         graph: whether the observed graph is shown.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    TABLES: ClassVar = {
+        "data": datasets.DATASETS,
+        "features": PREPARATIONS,
+        "metric": CLASS_SCORES,
+    }
 
     kind: Literal["rows"] = "rows"
-    data: str
-    protocol: str
     features: str = "raw"
     metric: str = "accuracy"
-    graph: bool = True
-
-    @field_validator("data", "protocol", "features", "metric")
-    @classmethod
-    def _known(cls, value: str, info: Any) -> str:
-        if info.field_name == "protocol":
-            protocol(value)
-            return value
-        known: dict[str, Any] = {"data": datasets.DATASETS, "metric": CLASS_SCORES}
-        name = str(info.field_name)
-        one_of(value, known.get(name, PREPARATIONS), name)
-        return value
-
-    @property
-    def score(self) -> Score:
-        """What judges."""
-        return CLASS_SCORES[self.metric]
 
     @property
     def methods(self) -> Mapping[str, Method]:
@@ -64,12 +48,6 @@ class Cell(BaseModel):
         """For people: what all methods meet."""
         graph = "with the observed graph" if self.graph else "without a graph"
         return self.protocol, f"features {self.features}", graph
-
-    @property
-    def name(self) -> str:
-        """For files and tables: letters, digits and hyphens."""
-        parts = [self.data.replace("_", "-"), self.protocol]
-        return "-".join([*parts, *([] if self.graph else ["no-graph"])])
 
     def problem(self, split_seed: int, final: bool) -> tuple[Task, Answers]:
         """What methods see, and what judges them.

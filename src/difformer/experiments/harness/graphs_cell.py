@@ -1,21 +1,20 @@
 """A cell of a comparison of whole graphs: a set of graphs under a protocol."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, field_validator
 
 from difformer.data.graph_sets import GRAPH_SETS, load_graphs
 from difformer.data.protocols import protocol
-from difformer.errors import one_of
-from difformer.experiments.harness.answers import CLASS_SCORES, Answers, Score
+from difformer.experiments.harness.answers import CLASS_SCORES, Answers
+from difformer.experiments.harness.base_cell import BaseCell
 from difformer.experiments.methods.graph_level import GRAPH_LEVEL, GraphTask
 from difformer.experiments.methods.method import Method
 from difformer.experiments.task import HIDDEN
 
 
-class GraphsCell(BaseModel):
+class GraphsCell(BaseCell):
     """What all methods of one column meet.
 
     Args:
@@ -24,29 +23,10 @@ class GraphsCell(BaseModel):
         metric: a key of ``CLASS_SCORES``.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    TABLES: ClassVar = {"data": GRAPH_SETS, "metric": CLASS_SCORES}
 
     kind: Literal["graphs"]
-    data: str
-    protocol: str
     metric: str = "roc-auc"
-
-    @field_validator("data", "metric")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in CLASS_SCORES:
-            one_of(value, GRAPH_SETS, "data")
-        return value
-
-    @field_validator("protocol")
-    @classmethod
-    def _named(cls, value: str) -> str:
-        return protocol(value).name
-
-    @property
-    def score(self) -> Score:
-        """What judges."""
-        return CLASS_SCORES[self.metric]
 
     @property
     def methods(self) -> Mapping[str, Method]:
@@ -57,11 +37,6 @@ class GraphsCell(BaseModel):
     def conditions(self) -> tuple[str, ...]:
         """For people: what all methods meet."""
         return self.protocol, "one class a graph"
-
-    @property
-    def name(self) -> str:
-        """For files and tables: letters, digits and hyphens."""
-        return f"{self.data.replace('_', '-')}-{self.protocol}"
 
     def problem(self, split_seed: int, final: bool) -> tuple[GraphTask, Answers]:
         """What methods see, and what judges them."""

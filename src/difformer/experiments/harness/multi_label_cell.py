@@ -1,14 +1,14 @@
 """A cell whose rows carry several yes-or-no labels: ogbn-proteins."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from difformer.data.proteins import load_proteins
 from difformer.experiments.harness.answers import Answers, Score
+from difformer.experiments.harness.base_cell import BaseCell
 from difformer.experiments.methods.method import Method
 from difformer.experiments.methods.multi_label import MULTI_LABEL, MultiLabelTask
 from difformer.training import metrics
@@ -23,19 +23,15 @@ def mean_roc_auc(truth: NDArray[Any], scores: NDArray[Any]) -> float:
     return float(np.mean(found))
 
 
-class MultiLabelCell(BaseModel):
+class MultiLabelCell(BaseCell):
     """What all methods meet; the protocol is the official split by species."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    TABLES: ClassVar = {"metric": {"roc-auc": Score("roc-auc %", mean_roc_auc)}}
 
     kind: Literal["multi-label"]
     data: Literal["proteins"] = "proteins"
     protocol: Literal["ogb"] = "ogb"
-
-    @property
-    def score(self) -> Score:
-        """What judges."""
-        return Score("roc-auc %", mean_roc_auc)
+    metric: str = "roc-auc"
 
     @property
     def methods(self) -> Mapping[str, Method]:
@@ -46,11 +42,6 @@ class MultiLabelCell(BaseModel):
     def conditions(self) -> tuple[str, ...]:
         """For people: what all methods meet."""
         return self.protocol, "split by species", "features: means over the edges of a node"
-
-    @property
-    def name(self) -> str:
-        """For files and tables: letters, digits and hyphens."""
-        return f"{self.data}-{self.protocol}"
 
     def problem(self, split_seed: int, final: bool) -> tuple[MultiLabelTask, Answers]:
         """What methods see, and what judges them."""

@@ -1,21 +1,22 @@
 """A cell of a forecasting comparison: a series, a cut in time, a scale."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field
 
 from difformer.data.protocols import Population, protocol
 from difformer.data.series import SERIES, Series, Snapshots, load_series
 from difformer.data.splits import Split
-from difformer.errors import ConfigError, one_of
-from difformer.experiments.harness.answers import SERIES_SCORES, Answers, Score
+from difformer.errors import ConfigError
+from difformer.experiments.harness.answers import SERIES_SCORES, Answers
+from difformer.experiments.harness.base_cell import BaseCell
 from difformer.experiments.methods.forecasting import FORECASTING, Forecast
 from difformer.experiments.methods.method import Method
 
 
-class SeriesCell(BaseModel):
+class SeriesCell(BaseCell):
     """What all forecasting methods of one column meet.
 
     Errors are told in units of the published scale: that of the whole series, node by node, if
@@ -31,29 +32,13 @@ class SeriesCell(BaseModel):
         metric: a key of ``SERIES_SCORES``.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    TABLES: ClassVar = {"data": SERIES, "metric": SERIES_SCORES}
 
     kind: Literal["series"]
-    data: str
     protocol: str = "temporal-20-20-60"
     lags: int = Field(default=4, ge=1)
-    graph: bool = True
     published: Literal["file", "series"] = "file"
     metric: str = "mse"
-
-    @field_validator("data", "protocol", "metric")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value.startswith("temporal"):
-            protocol(value)
-        elif value not in SERIES_SCORES:
-            one_of(value, SERIES, "data")
-        return value
-
-    @property
-    def score(self) -> Score:
-        """What judges."""
-        return SERIES_SCORES[self.metric]
 
     @property
     def methods(self) -> Mapping[str, Method]:
@@ -71,12 +56,6 @@ class SeriesCell(BaseModel):
             graph,
             f"scaled by the training part, errors in {unit}",
         )
-
-    @property
-    def name(self) -> str:
-        """For files and tables: letters, digits and hyphens."""
-        parts = [self.data.replace("_", "-"), self.protocol]
-        return "-".join([*parts, *([] if self.graph else ["no-graph"])])
 
     def problem(self, split_seed: int, final: bool) -> tuple[Forecast, Answers]:
         """What methods see, and what judges them."""

@@ -4,47 +4,29 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-import numpy as np
-
 from difformer.data.protocols import protocol
-from difformer.experiments.comparison import paired_interval
+from difformer.experiments.comparison import Comparison, Row, measured, paired
 from difformer.experiments.harness.campaign import Line
 from difformer.experiments.harness.cells import AnyCell
 from difformer.experiments.harness.recipe import Recipe
-from difformer.experiments.record import Figure, Record, write_record
+from difformer.experiments.record import Figure, Record, figures_of, write_record
 
 
 def figures(lines: Sequence[Line], cell: AnyCell) -> tuple[Figure, ...]:
     """A row a method; differences are paired by run and taken to the first."""
-    return tuple(_figure(line, lines[0], cell) for line in lines)
-
-
-def _figure(line: Line, reference: Line, cell: AnyCell) -> Figure:
+    base, *others = map(_row, lines)
+    rows = (base, *(paired(row, base) for row in others))
+    result = Comparison(base.method, (), (), rows)
     score = cell.score
+    return figures_of(result, score.unit, score.factor, not score.higher_is_better)
+
+
+def _row(line: Line) -> Row:
     if not line.outcomes:
-        return Figure(label=line.entry.label, metric=score.unit, note=line.note)
-    values, base = (_values(some, score.factor) for some in (line, reference))
-    is_paired = line is not reference and len(values) == len(base)
-    differences = [a - b for a, b in zip(values, base, strict=False)] if is_paired else []
-    low, high = paired_interval(differences)
-    return Figure(
-        label=line.entry.label,
-        metric=score.unit,
-        lower_is_better=not score.higher_is_better,
-        value=float(np.mean(values)),
-        std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
-        values=tuple(values),
-        reference=reference.entry.label,
-        difference=float(np.mean(differences)) if differences else None,
-        low=low,
-        high=high,
-        seconds=float(np.mean([outcome.seconds for outcome in line.outcomes])),
-        note=_note(line),
-    )
-
-
-def _values(line: Line, factor: float) -> list[float]:
-    return [factor * outcome.test for outcome in line.outcomes if outcome.test is not None]
+        return Row(line.entry.label, note=line.note)
+    values = [run.test for run in line.outcomes if run.test is not None]
+    seconds = [run.seconds for run in line.outcomes]
+    return measured(line.entry.label, values, seconds, _note(line))
 
 
 def _note(line: Line) -> str | None:
