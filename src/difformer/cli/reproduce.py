@@ -43,9 +43,9 @@ def _list() -> None:
     from difformer.experiments.harness.recipe import known_recipes, load_recipe
 
     recipes = [load_recipe(name) for name in known_recipes()]
-    say([_line(recipe) for recipe in recipes], console())
+    width = max(len(recipe.name) for recipe in recipes)
+    say([f"{recipe.name:{width}}  {_state(recipe)}" for recipe in recipes], console())
 
 
-def _line(recipe: "Recipe") -> str:
-    state = f"not run: {recipe.unavailable}" if recipe.unavailable else recipe.title
-    return f"{recipe.name:24} {state}"
+def _state(recipe: "Recipe") -> str:
+    return f"{recipe.title}; {recipe.unavailable}" if recipe.unavailable else recipe.title

@@ -8,6 +8,8 @@ import torch
 
 from difformer.data import datasets
 from difformer.data.graph_sets import ATOMS, GRAPH_SETS
+from difformer.errors import ConfigError
+from difformer.experiments.harness.campaign import run_cell
 from difformer.experiments.harness.recipe import load_recipe
 from difformer.experiments.harness.run import Spec, Store, execute
 from difformer.experiments.methods.graph_level import GRAPH_LEVEL, _Mean
@@ -60,6 +62,17 @@ def test_a_recipe_runs_on_made_graphs(made, name):
         )
         outcome = execute(spec, Store(made / "runs"))
         assert outcome.test > 0.8  # ROC-AUC; chance is 0.5
+
+
+def test_what_is_unavailable_runs_as_soon_as_its_files_are_there(made, monkeypatch):
+    recipe = load_recipe("tau3mu")
+    short = recipe.entries[0].model_copy(update={"settings": {"epochs": 2}})
+    recipe = recipe.model_copy(update={"entries": (short,)})
+    (line,) = run_cell(recipe, recipe.cells[0], Store(made / "runs"), seeds=1)
+    assert line.outcomes[0].test is not None
+    monkeypatch.setenv(datasets.VARIABLE, str(made / "nowhere"))
+    with pytest.raises(ConfigError, match="tau3mu cannot be run: its point clouds"):
+        run_cell(recipe, recipe.cells[0], Store(made / "others"), seeds=1)
 
 
 def test_a_task_shows_no_label_of_a_test_graph(made):

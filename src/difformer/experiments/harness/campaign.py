@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from difformer.data.protocols import protocol
-from difformer.errors import ConfigError
+from difformer.errors import ConfigError, DataError
 from difformer.experiments.harness.cells import AnyCell, method_of
 from difformer.experiments.harness.recipe import Entry, Recipe
 from difformer.experiments.harness.run import Find, Outcome, Spec, Store, execute
@@ -43,12 +43,16 @@ def run_cell(
         find: where methods are looked up.
 
     Raises:
-        ConfigError: The recipe cannot be run.
+        ConfigError: The recipe's data are not at hand.
+        DataError: Data that should be at hand are not.
     """
-    if recipe.unavailable is not None:
-        raise ConfigError(f"Recipe {recipe.name} cannot be run: {recipe.unavailable}")
     count = recipe.seeds if seeds is None else seeds
-    return [_line(recipe, cell, entry, store, count, tell, find) for entry in recipe.entries]
+    try:
+        return [_line(recipe, cell, entry, store, count, tell, find) for entry in recipe.entries]
+    except DataError as error:
+        if recipe.unavailable is None:
+            raise
+        raise ConfigError(f"Recipe {recipe.name} cannot be run: {recipe.unavailable}") from error
 
 
 def _line(
