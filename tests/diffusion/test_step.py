@@ -15,7 +15,9 @@ from difformer.diffusion.all_pairs import AllPairs, OutOfRange
 from difformer.diffusion.folded import Maps
 from difformer.diffusion.graph import observed, sparse_weights
 from difformer.diffusion.rule import StepRule
+from difformer.diffusion.scratch import Scratch
 from difformer.diffusion.step import step
+from difformer.diffusion.workspace import Workspace
 
 N, C = 61, 5
 
@@ -211,12 +213,15 @@ def test_refuses_what_float64_cannot_square():
 
 def reliable(z, maps, work):
     term = AllPairs(StepRule(0.5), maps, len(z), work)
-    lifted = torch.cat([z, torch.ones(len(z), 1)], 1).to(work)
-    sums = term.key_zeros()
-    term.summarise(slice(0, len(z)), lifted, *sums)
-    term.fold(*sums)
-    term.read(0, slice(0, len(z)), lifted)
+    read(term, z.to(work))
     return term.reliable()
+
+
+def read(term, z):
+    scratch, rows = Scratch(z.dtype, z.device, Workspace()), slice(0, len(z))
+    term.summarise(rows, z, scratch)
+    term.fold()
+    term.read(0, rows, scratch.lifted(z))
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -228,11 +233,7 @@ def test_a_query_opposite_to_every_key_hears_the_mean(seed):
     assert torch.allclose(step(StepRule(0.0), z, maps), z, atol=1e-14)
     # The sum of rates is 0 up to rounding: whatever it is, nothing may be divided by it.
     term = AllPairs(StepRule(0.0), maps, 3, torch.float64)
-    lifted = torch.cat([z, torch.ones(3, 1)], 1)
-    sums = term.key_zeros()
-    term.summarise(slice(0, 3), lifted, *sums)
-    term.fold(*sums)
-    term.read(0, slice(0, 3), lifted)
+    read(term, z)
     assert torch.equal(term.rho, torch.zeros_like(term.rho))
 
 

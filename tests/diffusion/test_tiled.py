@@ -19,7 +19,7 @@ from difformer.diffusion import (
 )
 from difformer.diffusion.penalty import in_place_of
 from difformer.diffusion.propagate import unit
-from difformer.diffusion.segments import Segments, segment
+from difformer.diffusion.segments import segment
 
 PENALTIES = {
     "sigmoid": SIGMOID,
@@ -168,8 +168,7 @@ def test_memory_is_never_read_before_it_is_written(name):
 
 
 @pytest.fixture(params=[2, 3])
-def several_threads(request, monkeypatch):
-    monkeypatch.setattr(pairwise, "FEWEST_PAIRS", 8)
+def several_threads(request):
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
     yield request.param
@@ -178,7 +177,8 @@ def several_threads(request, monkeypatch):
 
 @pytest.mark.parametrize("shape", cases.SHAPES)
 @pytest.mark.parametrize("name", ["sigmoid", "welsch", "welsch-raw", "custom"])
-def test_threads_share_the_work_and_equal_the_oracle(name, shape, several_threads):
+@pytest.mark.usefixtures("several_threads")
+def test_equals_the_oracle_with_several_threads(name, shape):
     diffusivity = cases.ALL_PAIRS[name]
     q, k, v, batch_q, batch_k = cases.draw(shape, shuffled=True)
 
@@ -194,22 +194,6 @@ def test_threads_share_the_work_and_equal_the_oracle(name, shape, several_thread
     runs = [cases.gradients(found, (q, k, v)) for _ in range(3)]
     for run in runs[1:]:
         torch.testing.assert_close(run, runs[0], rtol=0, atol=0)
-    assert torch.get_num_threads() == several_threads
-
-
-@pytest.mark.parametrize(
-    ("queries", "keys", "tile"),
-    [((5000,), (5000,), 1 << 21), ((40, 3000, 7, 0, 500), (900, 3000, 1, 8, 20), 1 << 14)],
-)
-def test_shares_are_about_equal_and_split_no_query(queries, keys, tile, several_threads):
-    walk = pairwise._Tiles(torch.zeros(1), 1, Segments(queries, keys), tile)
-    shares = [walk.tiles[share] for share in walk.shares]
-    assert [tile for share in shares for tile in share] == walk.tiles
-    assert len(shares) == several_threads
-    rows = [{(t.queries.start, t.queries.stop) for t in share} for share in shares]
-    assert not set.intersection(*rows[:2])
-    pairs = [sum(map(pairwise._pairs, share)) for share in shares]
-    assert max(pairs) < 1.1 * sum(pairs) / len(pairs)
 
 
 class Largest(TorchDispatchMode):

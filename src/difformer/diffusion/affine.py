@@ -9,16 +9,17 @@ reads it where that costs less. Gradients of weights are added up in float64.
 Letters: N instances, B rows of a block, F features in, C channels out.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from difformer.diffusion.parallel import sum_blocks
-from difformer.diffusion.rule import StepRule, cuts_of, working
+from difformer.diffusion.rule import StepRule, blocks_of, working
+from difformer.diffusion.scratch import Scratch
 from difformer.diffusion.settle import Settle
+from difformer.diffusion.sums import Total
 from difformer.diffusion.workspace import Workspace
 
 WIDE = 4  # features a channel from which on a product costs more than keeping it
@@ -27,37 +28,36 @@ WIDE = 4  # features a channel from which on a product costs more than keeping i
 class _Affine:
     """W x + b of blocks, and its gradients."""
 
-    def __init__(self, x: Tensor, weight: Tensor, bias: Tensor) -> None:
+    def __init__(self, x: Tensor, weight: Tensor, bias: Tensor, workspace: Workspace) -> None:
         self.work = working(x)
         self.x, self.weight, self.bias = x, weight.to(self.work), bias.to(self.work)
         self.across = self.weight.t().contiguous()
+        self.scratch = Scratch(self.work, x.device, workspace)
+        self.of_weight = Total(tuple(weight.shape), x.device)
+        self.of_bias = Total(tuple(bias.shape), x.device)
+
+    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Which rows, and they in the working precision, (B, F)."""
+        for rows in blocks_of(self.x):
+            yield rows, self.x[rows].to(self.work)
 
     def forward(self, block: Tensor) -> Tensor:
-        """Of rows in the working precision, (B, C)."""
-        return torch.addmm(self.bias, block, self.across)
+        """Of rows in the working precision, (B, C); until the next block."""
+        out = self.scratch.block("mapped", block.shape[0], self.bias.shape[0])
+        return torch.addmm(self.bias, block, self.across, out=out)
 
-    def zeros(self) -> tuple[Tensor, Tensor]:
-        """Where gradients of weight and bias add up."""
-        weight = torch.zeros_like(self.weight, dtype=torch.float64)
-        return weight, torch.zeros_like(self.bias, dtype=torch.float64)
-
-    def backward(
-        self, block: Tensor, g: Tensor, of_x: Tensor | None, of_weight: Tensor, of_bias: Tensor
-    ) -> None:
+    def backward(self, block: Tensor, g: Tensor, of_x: Tensor | None) -> None:
         """Add what a block with gradient g (B, C) gives to the sums, and fill ``of_x`` (B, F)."""
-        of_weight += g.t() @ block
-        of_bias += g.sum(0)
+        self.of_weight.add_outer(g, block)
+        self.of_bias.add_rows(g)
         if of_x is not None and of_x.dtype == self.work:
             torch.mm(g, self.weight, out=of_x)
         elif of_x is not None:
             of_x.copy_(g @ self.weight)
 
-    def each(self, work: Callable[..., None], *zeros: Tensor) -> list[Tensor]:
-        """Do ``work(rows, block of x, *sums)`` for every block; the sums."""
-        return sum_blocks(work, lambda: self._read, cuts_of(self.x), zeros, self.x.device)
-
-    def _read(self, rows: slice) -> Tensor:
-        return self.x[rows].to(self.work)
+    def gradients(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Of weight and bias."""
+        return self.of_weight.value().to(like.dtype), self.of_bias.value().to(like.dtype)
 
 
 class _Enter(torch.autograd.Function):
@@ -72,19 +72,16 @@ class _Enter(torch.autograd.Function):
         gamma: Tensor | None,
         beta: Tensor | None,
     ) -> Tensor:
-        affine, shape = _Affine(x, weight, bias), (len(x), len(weight))
+        affine, shape = _Affine(x, weight, bias, workspace), (len(x), len(weight))
         out = workspace.empty(shape, x.dtype, x.device)
         settle = Settle(rule, gamma, beta, len(x), affine.work)
         keep = rule.store or x.shape[1] > WIDE * shape[1]
         mapped = workspace.empty(shape, affine.work, x.device) if keep else None
-
-        def block(rows: slice, some: Tensor) -> None:
-            found = affine.forward(some)
+        for rows, block in affine.blocks():
+            found = affine.forward(block)
             if mapped is not None:
                 mapped[rows] = found
             out[rows] = settle.forward(rows, found)
-
-        affine.each(block)
         after = out if rule.relu else None
         ctx.save_for_backward(x, weight, bias, gamma, after, mapped)
         ctx.settle, ctx.workspace = settle, workspace
@@ -94,31 +91,24 @@ class _Enter(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, gamma, after, mapped = ctx.saved_tensors
-        affine, settle = _Affine(x, weight, bias), ctx.settle
+        affine, settle = _Affine(x, weight, bias, ctx.workspace), ctx.settle
         of_x = ctx.workspace.empty_like(x) if ctx.needs_input_grad[2] else None
-
-        def block(rows: slice, some: Tensor, settled: Tensor, *sums: Tensor) -> None:
-            found = affine.forward(some) if mapped is None else mapped[rows]
+        settle.start_backward(gradient)
+        for rows, block in affine.blocks():
+            found = affine.forward(block) if mapped is None else mapped[rows]
             done = None if after is None else after[rows].to(affine.work)
-            g = settle.backward(rows, found, gradient[rows].to(affine.work), done, settled)
-            affine.backward(some, g, _part(of_x, rows), *sums)
-
-        zeros = settle.zeros(gradient), *affine.zeros()
-        settle.sums, of_weight, of_bias = affine.each(block, *zeros)
-        of_map = of_weight.to(weight.dtype), of_bias.to(bias.dtype)
-        return None, None, of_x, *of_map, *settle.gradients(gamma)
+            g = settle.backward(rows, found, gradient[rows].to(affine.work), done)
+            affine.backward(block, g, _part(of_x, rows))
+        return None, None, of_x, *affine.gradients(weight), *settle.gradients(gamma)
 
 
 class _Leave(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, workspace: Workspace, z: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        affine = _Affine(z, weight, bias)
+        affine = _Affine(z, weight, bias, workspace)
         out = workspace.empty((len(z), len(weight)), z.dtype, z.device)
-
-        def block(rows: slice, some: Tensor) -> None:
-            out[rows] = affine.forward(some)
-
-        affine.each(block)
+        for rows, block in affine.blocks():
+            out[rows] = affine.forward(block)
         ctx.save_for_backward(z, weight, bias)
         ctx.workspace = workspace
         return out
@@ -127,14 +117,11 @@ class _Leave(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         z, weight, bias = ctx.saved_tensors
-        affine = _Affine(z, weight, bias)
+        affine = _Affine(z, weight, bias, ctx.workspace)
         of_z = ctx.workspace.empty_like(z) if ctx.needs_input_grad[1] else None
-
-        def block(rows: slice, some: Tensor, *sums: Tensor) -> None:
-            affine.backward(some, gradient[rows].to(affine.work), _part(of_z, rows), *sums)
-
-        of_weight, of_bias = affine.each(block, *affine.zeros())
-        return None, of_z, of_weight.to(weight.dtype), of_bias.to(bias.dtype)
+        for rows, block in affine.blocks():
+            affine.backward(block, gradient[rows].to(affine.work), _part(of_z, rows))
+        return None, of_z, *affine.gradients(weight)
 
 
 def _part(whole: Tensor | None, rows: slice) -> Tensor | None:

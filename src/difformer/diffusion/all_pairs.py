@@ -1,27 +1,35 @@
 r"""The linear all-pair term of a step in blocks of rows, forward and backward by hand.
 
-The backward goes over the rows twice. With g the gradient of what an instance hears and b, r, s, P,
-w, G as in ``difformer.diffusion.folded``, :math:`u_i = P' \tilde z_i` and
-:math:`\rho_i = r_i / b_i`, a query gives
+With P, w and G as in ``difformer.diffusion.folded``, the lengths
+:math:`q_i = |\tilde W_Q \tilde z_i|` and :math:`k_j = |\tilde W_K \tilde z_j|` (all 1 without
+lengths of rows), the pull :math:`u_i = P' \tilde z_i` and
+:math:`\rho_i = 1 / (N q_i + w' \tilde z_i)`, an instance hears :math:`\bar v + \rho_i u_i`.
+
+The backward goes over the rows twice. With g the gradient of what an instance hears, a query gives
 
 .. math:: \bar P = \sum_i \rho_i \tilde z_i g_i', \quad
-    \bar w = -\sum_i \rho_i^2 (g_i \cdot u_i) \tilde z_i, \quad
-    \eta_i = N \rho_i^2 r_i (g_i \cdot u_i)
+    \bar w = -\sum_i \alpha_i \tilde z_i, \quad \alpha_i = \rho_i^2 \, g_i \cdot u_i
 
-with :math:`-\tilde W_Q \sum_i \eta_i \tilde z_i \tilde z_i'` the part of the gradient of
-:math:`\tilde W_Q` that comes from the lengths of queries. A key, once the gradient of G is known,
-gives :math:`\bar s_j = \tilde z_j' \bar G \tilde z_j` and likewise
-:math:`\theta_j = s_j^3 \bar s_j`.
+with :math:`-N \tilde W_Q \sum_i (\alpha_i / q_i) \tilde z_i \tilde z_i'` the part of the gradient
+of :math:`\tilde W_Q` that comes from the lengths of queries. A key, once the gradient of G is
+known, gives :math:`\theta_j = \tilde z_j' \bar G \tilde z_j / k_j^3` and likewise
+:math:`-\tilde W_K \sum_j \theta_j \tilde z_j \tilde z_j'`.
+
+Products give C columns, never W: a column beyond a multiple of a register costs as much as a full
+register of them, and as a factor the 1 of a lifted state costs next to nothing.
 
 Letters: N instances, B rows of a block, H heads, C channels, W = C + 1 lifted channels.
 """
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 from difformer.diffusion.folded import Folded, Maps, fold, square
 from difformer.diffusion.linear import WEAK, Summary
 from difformer.diffusion.rule import StepRule
+from difformer.diffusion.scratch import Scratch
+from difformer.diffusion.sums import Total
 
 
 class OutOfRange(ArithmeticError):
@@ -36,47 +44,54 @@ class AllPairs:
         self.exact = maps.to(torch.float64)
         self.heads, self.channels, self.width = maps.query.shape
         like = maps.query.detach()
-        # Numbers a head and row. Without lengths of rows, r and s are 1.
-        lengths = 1 if not rule.row_norms else count
-        self.r = like.new_ones(self.heads, lengths, 1, dtype=work).expand(-1, count, -1)
-        self.s = like.new_ones(self.heads, lengths, 1, dtype=work).expand(-1, count, -1)
-        self.rho = like.new_empty(self.heads, count, 1, dtype=work)
-        self.query = [linear.t().to(work).contiguous() for linear in maps.query.detach()]
-        self.key = [linear.t().to(work).contiguous() for linear in maps.key.detach()]
+        # Lengths of keys and queries, (H, N, 2). Without lengths of rows, all are 1.
+        measured = count if rule.row_norms else 1
+        self.lengths = like.new_ones(self.heads, measured, 2, dtype=work).expand(-1, count, -1)
+        self.key_lengths, self.query_lengths = self.lengths.unbind(2)
+        self.rho = like.new_empty(self.heads, count, dtype=work)
+        both = torch.cat([maps.key.detach(), maps.query.detach()], 1)
+        self.measures = both.mT.to(work).contiguous()  # (H, W, 2 C)
 
-    def key_zeros(self) -> tuple[Tensor, Tensor]:
-        """Where the first pass adds up: G (H, W, W) and t (W,)."""
-        outer = self.exact.key.new_zeros(self.heads, self.width, self.width)
-        return outer, outer.new_zeros(self.width)
+        # The first pass adds up G, but for its last column, and t as last row (of G or below it).
+        rows = self.width + 1 if rule.row_norms else self.width
+        self.key_sums = self._totals(rows, self.channels)
 
-    def summarise(self, rows: slice, lifted: Tensor, outer: Tensor, total: Tensor) -> None:
-        """First pass: add a block (B, W) to what all instances together say as keys."""
-        total += lifted.sum(0)
+    def summarise(self, rows: slice, states: Tensor, scratch: Scratch) -> None:
+        """First pass: add a block (B, C) to what all instances together say as keys."""
+        lifted = weighted = scratch.lifted(states)
         for head in range(self.heads):
-            weighted = lifted
             if self.rule.row_norms:
-                self.s[head, rows] = s = self._inverse_lengths(lifted, self.key[head])
-                weighted = lifted * s
-            outer[head] += weighted.t() @ lifted
+                weighted = scratch.block("weighted", states.shape[0], self.width + 1, ones=1)
+                keys = self._measure(head, rows, lifted, scratch)[:, :1]
+                torch.div(lifted, keys, out=weighted[:, :-1])
+            self.key_sums[head].add_outer(weighted, states)
 
-    def fold(self, outer: Tensor, total: Tensor) -> None:
+    def fold(self) -> None:
         """Between the passes: matrices that stand for everybody else."""
-        self.outer, self.total = outer, total
-        folded = self._fold(self._summary(self.outer, self.total), self.exact)
-        self.pull, self.weigh, self.centre = (part.to(self.work) for part in folded)
+        inverse = self.key_lengths.reciprocal().sum(1, dtype=torch.float64)
+        sums = _stacked(self.key_sums)
+        outer = self._completed(sums, inverse)
+        total = torch.cat([sums[0, -1], sums.new_tensor([self.count])])
+        self.leaves = [outer, total, *(m for m in self.exact if m is not None)]
+        self.leaves = [leaf.detach().requires_grad_() for leaf in self.leaves]
+        # The backward asks for the gradients of these small products. They are nobody else's: what
+        # a caller does with saved tensors, such as making them again, is not for these.
+        with torch.enable_grad(), saved_tensors_hooks(_same, _same):
+            self.folded = self._fold(*self.leaves)
+        self.pull, self.weigh, self.centre = (part.detach().to(self.work) for part in self.folded)
 
     def read(self, head: int, rows: slice, lifted: Tensor) -> None:
-        """Second pass: find what a head's rates add up to for the rows of a block."""
-        if self.rule.row_norms:
-            self.r[head, rows] = self._inverse_lengths(lifted, self.query[head])
-        r = self.r[head, rows]
-        total = (lifted @ self.weigh[head].unsqueeze(1)).mul_(r).add_(self.count)
-        noise = 8 * torch.finfo(self.work).eps * self.count
-        self.rho[head, rows] = r / torch.where(total > noise, total, torch.inf)
+        """Second pass: find what a head's rates add up to for the rows of a block (B, W)."""
+        lengths, rho = self.query_lengths[head, rows], self.rho[head, rows]
+        torch.addmv(lengths, lifted, self.weigh[head], beta=self.count, out=rho)
+        if self.work == torch.float64:  # else ``reliable`` finds out
+            noise = 8 * torch.finfo(self.work).eps * self.count
+            rho.masked_fill_(rho <= noise * lengths, torch.inf)
+        rho.reciprocal_()
 
-    def pulled(self, head: int, lifted: Tensor) -> Tensor:
-        """u: where a block is pulled, before rho (B, 1) scales it; (B, C)."""
-        return lifted @ self.pull[head]
+    def pulled(self, head: int, lifted: Tensor, out: Tensor) -> Tensor:
+        """u: where a block is pulled, before rho scales it; (B, C)."""
+        return torch.mm(lifted, self.pull[head], out=out)
 
     def reliable(self) -> bool:
         """Whether the digits and the range of the working precision sufficed.
@@ -85,108 +100,136 @@ class AllPairs:
             OutOfRange: If they did not, and there is no higher precision.
         """
         tiny = torch.finfo(self.work).tiny ** 0.5
-        low, high = torch.cat([self.r, self.s]).aminmax()  # of 1 / length
+        low, high = self.lengths.aminmax()
         in_range = float(low) > tiny and float(high) < 1 / tiny
         if self.work == torch.float64:
             if not in_range:
                 raise OutOfRange
             return True
-        weak = (self.r / self.rho).amin() < self.count / WEAK  # r / rho: a sum of rates
-        return in_range and bool(self.rho.amin() > 0) and not bool(weak)
+        shares = self.rho * self.query_lengths  # 1 / a sum of rates
+        low, high = shares.aminmax()
+        return in_range and float(low) > 0 and float(high) <= WEAK / self.count
 
-    def start_backward(self) -> tuple[Tensor, Tensor]:
-        """Prepare the first pass of the backward; where it adds up."""
-        extra = self.width if self.rule.row_norms else 0
-        rows = self.channels + 1 + extra
-        back = [self.pull.transpose(1, 2), self.weigh.unsqueeze(1)]
+    def start_backward(self) -> None:
+        """Prepare the first pass of the backward."""
+        back = [self.pull.mT, -self.weigh.unsqueeze(1)]
         if self.rule.row_norms:
-            back.append(-square(self.exact.query).to(self.work))
+            back.append((-self.count * square(self.exact.query)).to(self.work))
         self.query_back = torch.cat(back, 1)[..., :-1].contiguous()
-        sums = self.outer.new_zeros(self.heads, rows, self.width)
-        return sums, sums.new_zeros(self.channels)
+        columns = self.query_back.shape[1]
+        self.query_sums = self._totals(columns, self.channels)
+        self.query_rows = self._totals(columns)  # what the last column of W would be
+        self.of_centre = Total((self.channels,), self.exact.key.device)
 
     def query_backward(
         self,
         rows: slice,
+        states: Tensor,
         lifted: Tensor,
         pulled: list[Tensor],
         g: Tensor,
         out: Tensor,
-        sums: Tensor,
-        centre: Tensor,
+        scratch: Scratch,
     ) -> None:
-        """Add to ``out`` (B, C) what a block receives as queries, and to the sums."""
-        centre += g.sum(0)
-        ends = (self.channels, self.channels + 1)
-        joined = g.new_empty(len(g), sums.shape[1])
-        for head, u in enumerate(pulled):
-            rho, r = self.rho[head, rows], self.r[head, rows]
-            torch.mul(g, rho, out=joined[:, : ends[0]])
-            along = torch.linalg.vecdot(g, u).unsqueeze(1).mul_(rho.square())
-            torch.neg(along, out=joined[:, ends[0] : ends[1]])
-            if self.rule.row_norms:
-                torch.mul(lifted, along.mul_(r).mul_(self.count), out=joined[:, ends[1] :])
-            sums[head] += joined.t() @ lifted
-            out.addmm_(joined, self.query_back[head])
+        """Set ``out`` (B, C) to what a block keeps and receives as queries; add to the sums.
 
-    def start_keys(self, query_sums: Tensor, centre: Tensor) -> Tensor:
-        """Between the passes: gradients of the sums over keys and, in part, of the maps.
-
-        Returns:
-            Where the second pass adds up.
+        ``lifted`` (B, W) is read with lengths of rows alone.
         """
-        ends = (self.channels, self.channels + 1)
-        pull, weigh, lengths = query_sums.tensor_split(ends, dim=1)
-        sums = [part.detach().requires_grad_() for part in (self.outer, self.total)]
-        leaves = [m if m is None else m.detach().requires_grad_() for m in self.exact]
-        with torch.enable_grad():
-            folded = self._fold(self._summary(*sums), Maps(*leaves))  # type: ignore[arg-type]
-        given = [leaf for leaf in leaves if leaf is not None]
-        found = torch.autograd.grad(
-            folded,
-            [*sums, *given],
-            (pull.transpose(1, 2), weigh.squeeze(1), centre),
-            materialize_grads=True,
-        )
-        of_outer, of_total, *of_maps = found
-        self.of_maps = of_maps
-        self.key_back = (of_outer + of_outer.transpose(1, 2)).to(self.work)
-        self.of_total = of_total[:-1].to(self.work)
-        if self.rule.row_norms:
-            of_maps[0] -= self.exact.query @ lengths
-            self.length_back = -square(self.exact.key).to(self.work)[..., :-1].contiguous()
-        else:
-            self.key_back = self.key_back[..., :-1].contiguous()
-        return torch.zeros_like(self.outer)
+        self.of_centre.add_rows(g)
+        joined = scratch.block("joined", g.shape[0], self.query_back.shape[1])
+        along, kept = joined[:, self.channels], self.rule.keep
+        for head, u in enumerate(pulled):
+            rho = self.rho[head, rows]
+            scaled = torch.mul(g, rho.unsqueeze(1), out=joined[:, : self.channels])
+            torch.mul(inner(scaled, u, scratch), rho, out=along)
+            if self.rule.row_norms:
+                share = (along / self.query_lengths[head, rows]).unsqueeze(1)
+                torch.mul(lifted, share, out=joined[:, self.channels + 1 :])
+            self.query_sums[head].add_outer(joined, states)
+            self.query_rows[head].add_rows(joined)
+            before, kept = (out, 1.0) if head else (g, kept)
+            torch.addmm(before, joined, self.query_back[head], beta=kept, out=out)
 
-    def key_backward(self, rows: slice, lifted: Tensor, out: Tensor, sums: Tensor) -> None:
+    def start_keys(self) -> None:
+        """Between the passes: gradients of the sums over keys and, in part, of the maps."""
+        last = _stacked(self.query_rows).unsqueeze(2)
+        query_sums = torch.cat([_stacked(self.query_sums), last], 2)
+        pull, weigh, lengths = query_sums.tensor_split((self.channels, self.width), dim=1)
+        given = pull.mT, -weigh.squeeze(1), self.of_centre.value()
+        of_outer, of_total, *self.of_maps = torch.autograd.grad(
+            self.folded, self.leaves, given, retain_graph=True, materialize_grads=True
+        )
+        back = of_outer + of_outer.mT
+        self.key_back = back[..., :-1].to(self.work).contiguous()
+        self.key_last = back[..., -1].to(self.work).contiguous()
+        of_total = of_total[:-1].expand(self.heads, 1, -1) / self.heads
+        if self.rule.row_norms:
+            self.of_maps[0] -= self.count * self.exact.query @ lengths
+            of_lengths = square(self.exact.key)[..., :-1] / -2
+            self.length_back = torch.cat([of_lengths, of_total], 1).to(self.work)
+        else:
+            self.key_back[:, -1:] += of_total.to(self.work)
+        self.length_sums = self._totals(self.width + 1, self.channels)
+        self.corners = self.exact.key.new_zeros(self.heads)  # what the last column lacks
+
+    def key_backward(self, rows: slice, states: Tensor, out: Tensor, scratch: Scratch) -> None:
         """Second pass: add to ``out`` (B, C) what a block receives as keys, and to the sums."""
-        out += self.of_total
+        lifted = scratch.lifted(states)
         for head in range(self.heads):
             if not self.rule.row_norms:
                 out.addmm_(lifted, self.key_back[head])
                 continue
-            moved, s = lifted @ self.key_back[head], self.s[head, rows]
-            out.addcmul_(moved[:, :-1], s)
-            theta = torch.linalg.vecdot(moved, lifted).unsqueeze(1).mul_(s.pow(3)).mul_(0.5)
-            weighted = torch.mul(lifted, theta, out=moved)
-            sums[head] += weighted.t() @ lifted
+            lengths = self.key_lengths[head, rows]
+            moved = scratch.block("moved", *states.shape)
+            torch.mm(lifted, self.key_back[head], out=moved)
+            out.addcdiv_(moved, lengths.unsqueeze(1))
+            theta = (lifted @ self.key_last[head]).add_(inner(moved, states, scratch))
+            theta.div_(lengths.pow(3))
+            weighted = scratch.block("weighted", states.shape[0], self.width + 1, ones=1)
+            torch.mul(lifted, theta.unsqueeze(1), out=weighted[:, :-1])
+            self.length_sums[head].add_outer(weighted, states)
+            self.corners[head] += theta.sum()
             out.addmm_(weighted, self.length_back[head])
 
-    def finish_backward(self, sums: Tensor) -> list[Tensor]:
+    def finish_backward(self) -> list[Tensor]:
         """Gradients of the maps that were given, in order."""
         if self.rule.row_norms:
-            self.of_maps[1] -= self.exact.key @ sums
+            outer = self._completed(_stacked(self.length_sums), self.corners)
+            self.of_maps[1] -= self.exact.key @ outer / 2
         return self.of_maps
 
-    def _summary(self, outer: Tensor, total: Tensor) -> Summary:
+    def _totals(self, *shape: int) -> list[Total]:
+        return [Total(shape, self.exact.key.device) for _ in range(self.heads)]
+
+    def _completed(self, sums: Tensor, corners: Tensor) -> Tensor:
+        """Symmetric (H, W, W) from its first C columns, on top of (H, W + 1, C), and the corner."""
+        last = torch.cat([sums[:, self.channels], corners.unsqueeze(1)], 1)
+        return torch.cat([sums[:, : self.width], last.unsqueeze(2)], 2)
+
+    def _fold(self, outer: Tensor, total: Tensor, *maps: Tensor) -> Folded:
         count = total.new_tensor([float(self.count)])
-        return Summary(count, total[None, None], outer[None, ..., -1], outer[None])
+        summary = Summary(count, total[None, None], outer[None, ..., -1], outer[None])
+        query, key, *value, scale = maps
+        lifted = Maps(query, key, value[0] if value else None, scale)
+        return fold(summary, lifted, self.rule.gain, self.rule.row_norms)
 
-    def _fold(self, summary: Summary, maps: Maps) -> Folded:
-        return fold(summary, maps, self.rule.gain, self.rule.row_norms)
+    def _measure(self, head: int, rows: slice, lifted: Tensor, scratch: Scratch) -> Tensor:
+        """Lengths of a block's keys and queries, (B, 2); remembered."""
+        count, both = lifted.shape[0], self.measures.shape[2]
+        mapped = torch.mm(lifted, self.measures[head], out=scratch.block("mapped", count, both))
+        found = self.lengths[head, rows]
+        torch.linalg.vector_norm(mapped.view(count, 2, -1), dim=2, out=found)
+        return found
 
-    def _inverse_lengths(self, lifted: Tensor, linear: Tensor) -> Tensor:
-        """1 / length of each row's map, (B, 1); infinite for zeros, which is found out later."""
-        length: Tensor = torch.linalg.vector_norm(lifted @ linear, dim=1, keepdim=True)
-        return length.reciprocal_()
+
+def _same(saved: Tensor) -> Tensor:
+    return saved
+
+
+def _stacked(totals: list[Total]) -> Tensor:
+    return torch.stack([total.value() for total in totals])
+
+
+def inner(left: Tensor, right: Tensor, scratch: Scratch) -> Tensor:
+    """Inner products of the rows of (B, C), (B,); in the room of the moved states."""
+    return torch.mul(left, right, out=scratch.block("moved", *left.shape)).sum(1)

@@ -19,29 +19,22 @@ Letters: N queries, L keys, H heads, M width of queries and keys, D width of val
 Inside, heads come first: (H, N, M), as views.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate as accumulate_sums
-from itertools import pairwise
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from difformer.diffusion.linear import lift_keys, lift_queries
-from difformer.diffusion.parallel import in_threads
 from difformer.diffusion.penalty import InPlace, Penalty, in_place_of
 from difformer.diffusion.segments import Segments, Tile, tiles
+from difformer.diffusion.sums import Total
 
-# Pairs held at a time by a thread, twice: 4 MB in float32. Smaller tiles are no faster, for most of
-# the time goes into products. A GPU wants operations that fill it.
+# Pairs held at a time, twice: 4 MB in float32. Smaller tiles are no faster, for most of the time
+# goes into products. A GPU wants operations that fill it.
 PAIRS = {"cpu": 1 << 19, "cuda": 1 << 26}
-FEWEST_PAIRS = 1 << 18  # below that, threads would wait longer for one another than they work
-MOST_THREADS = 16  # each sums the gradients of all keys and values apart
 SPREAD = 60  # rates that differ by less than 2^60 within a row need no shift to stay in range
-
-Result = TypeVar("Result")
-Visits = Iterator[tuple[slice, slice, Tensor | None]]
 
 
 def squared_distance(q: Tensor, k: Tensor, sphere: bool) -> Tensor:
@@ -62,37 +55,21 @@ def paired_distance(q: Tensor, k: Tensor, sphere: bool) -> Tensor:
 
 
 class _Tiles:
-    """All tiles, shared among threads; pairs of different graphs get rate zero.
-
-    No two shares hold the same query, so what belongs to queries can be written by all threads;
-    what belongs to keys is summed by each thread apart.
-    """
+    """All tiles, one after the other; pairs of different graphs get rate zero."""
 
     def __init__(self, like: Tensor, heads: int, segments: Segments, pairs: int | None) -> None:
         self.like, self.heads = like, heads
-        device = like.device
-        threads = min(torch.get_num_threads(), MOST_THREADS) if device.type == "cpu" else 1
         if pairs is None:
-            total = sum(a * b for a, b in zip(segments.queries, segments.keys, strict=True))
-            few = max(FEWEST_PAIRS, heads * total // threads)
-            pairs = min(PAIRS.get(device.type, PAIRS["cpu"]), few)
-        self.tiles = list(tiles(segments, max(1, pairs // max(1, heads)), threads))
+            pairs = PAIRS.get(like.device.type, PAIRS["cpu"])
+        self.tiles = list(tiles(segments, max(1, pairs // max(1, heads))))
         self.largest = max(map(_pairs, self.tiles), default=0)
-        self.shares = _shares(self.tiles, threads)
         self.graphs: tuple[Tensor, Tensor] | None = None
         if not segments.single:
-            self.graphs = segments.query_graph(device), segments.key_graph(device)
+            self.graphs = segments.query_graph(like.device), segments.key_graph(like.device)
 
-    def each(self, work: Callable[[Visits], Result]) -> list[Result]:
-        """Call ``work`` with the tiles of each share: queries, keys, pairs (L, N) kept apart."""
-
-        def run(shares: Sequence[slice]) -> Result:
-            return work(self._visits(tile for share in shares for tile in self.tiles[share]))
-
-        return in_threads(run, self.shares, self.like.device)
-
-    def _visits(self, some: Iterable[Tile]) -> Visits:
-        for tile in some:
+    def visits(self) -> Iterator[tuple[slice, slice, Tensor | None]]:
+        """Queries, keys, and which pairs (L, N) of them are kept apart."""
+        for tile in self.tiles:
             apart: Tensor | None = None
             if tile.mixed:
                 assert self.graphs is not None
@@ -103,15 +80,6 @@ class _Tiles:
     def buffer(self) -> Tensor:
         """Room for the largest tile."""
         return self.like.new_empty(self.heads * self.largest)
-
-
-def _shares(every: list[Tile], threads: int) -> list[slice]:
-    """Runs of tiles of about as many pairs each; tiles of the same queries stay together."""
-    totals = [0, *accumulate_sums(map(_pairs, every))]
-    starts = [i for i, tile in enumerate(every) if i == 0 or tile.queries != every[i - 1].queries]
-    goals = (totals[-1] * share / threads for share in range(1, threads))
-    cuts = {min(starts, key=lambda start: abs(totals[start] - goal)) for goal in goals if starts}
-    return [slice(*ends) for ends in pairwise(sorted({0, *cuts, len(every)}))]
 
 
 def _pairs(tile: Tile) -> int:
@@ -134,6 +102,14 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
         total += torch.bmm(left, right)
 
 
+def _add_outer(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add the sum of outer products of rows, (H, R, A) and (H, R, B), to (H, A, B) in place."""
+    for head, (rows, others) in enumerate(zip(left, right, strict=True)):
+        found = Total(total.shape[1:], total.device)
+        found.add_outer(rows, others)
+        total[head] += found.value()
+
+
 class _Accumulate(torch.autograd.Function):
     """Numerator and denominator; the backward recomputes each tile."""
 
@@ -152,16 +128,13 @@ class _Accumulate(torch.autograd.Function):
         numerator = v.new_zeros(q.shape[1], v.shape[0], v.shape[2]).transpose(0, 1)
         denominator = v.new_zeros(q.shape[:2], dtype=torch.float64)
 
-        def share(visits: Visits) -> None:
-            buffer = walk.buffer()
-            for rows, keys, apart in visits:
-                w = function.rate(_product(q[:, rows], k[:, keys], buffer))
-                if apart is not None:
-                    w.masked_fill_(apart.t(), 0)
-                _add_product(numerator[:, rows], w, v[:, keys])
-                denominator[:, rows] += w.sum(-1)
-
-        walk.each(share)
+        buffer = walk.buffer()
+        for rows, keys, apart in walk.visits():
+            w = function.rate(_product(q[:, rows], k[:, keys], buffer))
+            if apart is not None:
+                w.masked_fill_(apart.t(), 0)
+            _add_product(numerator[:, rows], w, v[:, keys])
+            denominator[:, rows] += w.sum(-1)
         return numerator, denominator.to(v.dtype)
 
     @staticmethod
@@ -172,31 +145,23 @@ class _Accumulate(torch.autograd.Function):
         width = v.shape[2]
         alpha = torch.cat([grad_numerator, grad_denominator.unsqueeze(-1)], -1)
         lifted_v = torch.cat([v, torch.ones_like(v[..., :1])], -1)
-        grad_q, moving = torch.zeros_like(q), any(ctx.needs_input_grad[:2])
-
-        def share(visits: Visits) -> tuple[Tensor, Tensor]:
-            grad_k, grad_v = torch.zeros_like(k), torch.zeros_like(v)
-            first, second = walk.buffer(), walk.buffer()
-            # Tiles are keys x queries here: two of the three sums below then read them along rows.
-            for rows, keys, apart in visits:
-                y = _product(k[:, keys], q[:, rows], first)
-                w = function.rate(y)
-                if apart is not None:
-                    w.masked_fill_(apart, 0)
-                _add_product(grad_v[:, keys], w, alpha[:, rows, :width])
-                if not moving:
-                    continue
-                p = function.chain(_product(lifted_v[:, keys], alpha[:, rows], second), y, w)
-                if apart is not None:
-                    p.masked_fill_(apart, 0)
-                _add_product(grad_k[:, keys], p, q[:, rows])
-                _add_product(grad_q[:, rows], p.mT, k[:, keys])
-            return grad_k, grad_v
-
-        (grad_k, grad_v), *others = walk.each(share)
-        for other_k, other_v in others:
-            grad_k += other_k
-            grad_v += other_v
+        grad_q, grad_k, grad_v = (torch.zeros_like(x) for x in (q, k, v))
+        moving = any(ctx.needs_input_grad[:2])
+        first, second = walk.buffer(), walk.buffer()
+        # Tiles are keys x queries here: two of the three sums below then read them along rows.
+        for rows, keys, apart in walk.visits():
+            y = _product(k[:, keys], q[:, rows], first)
+            w = function.rate(y)
+            if apart is not None:
+                w.masked_fill_(apart, 0)
+            _add_product(grad_v[:, keys], w, alpha[:, rows, :width])
+            if not moving:
+                continue
+            p = function.chain(_product(lifted_v[:, keys], alpha[:, rows], second), y, w)
+            if apart is not None:
+                p.masked_fill_(apart, 0)
+            _add_product(grad_k[:, keys], p, q[:, rows])
+            _add_outer(grad_q[:, rows], p, k[:, keys])
         return grad_q, grad_k, grad_v, None, None
 
 
@@ -268,14 +233,11 @@ def _nearest(q: Tensor, k: Tensor, b: float, walk: _Tiles) -> Tensor:
     q, k = sign * q.transpose(0, 1), k.transpose(0, 1)
     nearest = q.new_full(q.shape[:2], -torch.inf)
 
-    def share(visits: Visits) -> None:
-        buffer = walk.buffer()
-        for rows, keys, apart in visits:
-            if keys.start < keys.stop:
-                y = _product(q[:, rows], k[:, keys], buffer)
-                if apart is not None:
-                    y.masked_fill_(apart.t(), -torch.inf)
-                nearest[:, rows] = torch.maximum(nearest[:, rows], y.amax(-1))
-
-    walk.each(share)
+    buffer = walk.buffer()
+    for rows, keys, apart in walk.visits():
+        if keys.start < keys.stop:
+            y = _product(q[:, rows], k[:, keys], buffer)
+            if apart is not None:
+                y.masked_fill_(apart.t(), -torch.inf)
+            nearest[:, rows] = torch.maximum(nearest[:, rows], y.amax(-1))
     return sign * nearest.masked_fill_(nearest.isinf(), 0).transpose(0, 1)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from difformer.diffusion.parallel import threads
-
-NUMBERS = 1 << 18  # of one block of states: 1 MB in float32, so that a few fit into a core's cache
-ROWS = 1 << 12  # at most, on a CPU: what is summed in the states' own precision before float64
-FEWEST_ROWS = 1 << 10  # of a share: below, threads would wait longer for each other than they work
+# Of one thread's share of a block: half a MB in float32, so that a few fit into a core's cache.
+NUMBERS = 1 << 17
+ROWS = 1 << 11  # of a share at most: what is summed in the states' own precision before float64
+MOST_SHARES = 16  # threads beyond that get smaller ones
+ACCELERATOR = 1 << 9  # shares of a block there
 
 
 @dataclass(frozen=True)
@@ -45,24 +45,23 @@ class StepRule:
     store_neighbours: bool = False
 
 
-def blocks(rows: int, channels: int, device: torch.device, shares: int = 1) -> Iterator[slice]:
-    """Cut rows into blocks that fit into the cache; on an accelerator, into large ones.
+def blocks(rows: int, channels: int, device: torch.device) -> Iterator[slice]:
+    """Cut rows into blocks of about equal size that fit into the caches; on an accelerator, large.
 
-    On a CPU their number is a multiple of ``shares``, or of as many as have enough rows, so that no
-    share waits for another.
+    On a CPU their lengths are multiples of the number of threads, but for the last one's.
     """
-    factor = 1 if device.type == "cpu" else 1 << 8
-    size = max(1, min(NUMBERS // max(channels, 1), ROWS) * factor)
-    if device.type == "cpu" and rows:
-        shares = max(1, min(shares, rows // FEWEST_ROWS))
-        size = -(-rows // (-(-rows // (size * shares)) * shares))
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    shares = min(threads, MOST_SHARES) if device.type == "cpu" else ACCELERATOR
+    size = max(1, min(NUMBERS // max(channels, 1), ROWS) * shares)
+    size = -(-rows // max(1, -(-rows // size)))
+    size = max(1, -(-size // threads) * threads)
     for start in range(0, rows, size):
         yield slice(start, min(rows, start + size))
 
 
-def cuts_of(z: Tensor) -> list[slice]:
-    """The blocks of states z (N, C), for as many threads as will work on them."""
-    return list(blocks(z.shape[0], z.shape[1], z.device, threads()))
+def blocks_of(z: Tensor) -> Iterator[slice]:
+    """The blocks of states z (N, C)."""
+    return blocks(z.shape[0], z.shape[1], z.device)
 
 
 def working(z: Tensor) -> torch.dtype:

@@ -125,12 +125,11 @@ class Tile:
     mixed: bool
 
 
-def tiles(segments: Segments, pairs: int = TILE, threads: int = 1) -> Iterator[Tile]:
+def tiles(segments: Segments, pairs: int = TILE) -> Iterator[Tile]:
     """Cover all pairs of the same graph with blocks of at most about ``pairs`` pairs.
 
     A large graph is cut along queries and keys; runs of small graphs share a block, in which pairs
-    of different graphs are masked. All blocks of one query come one after the other. What does not
-    fit one block is cut along queries into equal shares for ``threads``.
+    of different graphs are masked. All blocks of one query come one after the other.
     """
     graphs = list(zip(segments.queries, segments.keys, strict=True))
     row = key = g = 0
@@ -143,26 +142,24 @@ def tiles(segments: Segments, pairs: int = TILE, threads: int = 1) -> Iterator[T
                 break
             rows, keys, end = more_rows, more_keys, end + 1
         whole = Tile(slice(row, row + rows), slice(key, key + keys), end > g + 1)
-        yield from _cut(whole, pairs, threads)
+        yield from _cut(whole, pairs)
         row, key, g = row + rows, key + keys, end
 
 
-def _cut(whole: Tile, pairs: int, threads: int) -> Iterator[Tile]:
+def _cut(whole: Tile, pairs: int) -> Iterator[Tile]:
     """Square blocks where there is room: a product with a block reads each of its sides once."""
     queries, keys = whole.queries, whole.keys
     width = max(1, min(keys.stop - keys.start, isqrt(pairs)))
     height = max(1, min(queries.stop - queries.start, pairs // width))
-    for rows in _blocks(queries, height, threads):
+    for rows in _blocks(queries, height):
         for columns in _blocks(keys, max(1, pairs // height)):
             yield Tile(rows, columns, whole.mixed)
 
 
-def _blocks(whole: slice, most: int, multiple: int = 1) -> Iterator[slice]:
-    """Few equal blocks of about ``most`` rows, a ``multiple`` if several; one if it is empty."""
+def _blocks(whole: slice, most: int) -> Iterator[slice]:
+    """Few equal blocks of about ``most`` rows; one if it is empty."""
     rows = whole.stop - whole.start
     count = max(1, -(-rows // most))
-    if count > 1:
-        count = min(rows, -(-count // multiple) * multiple)
     ends = [rows * i // count for i in range(count)]
     if rows >= 8 * ALIGNED * count:
         ends = [end // ALIGNED * ALIGNED for end in ends]

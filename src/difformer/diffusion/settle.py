@@ -22,7 +22,6 @@ class Settle:
         work: torch.dtype,
     ) -> None:
         self.rule = rule
-        self.sums = torch.zeros(0)  # gradients of weight and bias, once the backward is done
         self.share = masks.kept_share(rule.dropout) if rule.dropout else 1.0
         self.gamma = None if gamma is None else gamma.to(work) / self.share
         self.beta = None if beta is None else beta.to(work) / self.share
@@ -42,14 +41,15 @@ class Settle:
             moved = moved.clamp_min_(0)
         return self._drop(moved, rows)
 
-    def zeros(self, like: Tensor) -> Tensor:
-        """Where the backward of one thread adds up gradients of weight and bias, (2, C)."""
-        return torch.zeros(2, like.shape[1], dtype=torch.float64, device=like.device)
+    def start_backward(self, like: Tensor) -> None:
+        """Prepare to add up gradients of weight and bias."""
+        zeros = torch.zeros(2, like.shape[1], dtype=torch.float64, device=like.device)
+        self.of_gamma, self.of_beta = zeros
 
     def backward(
-        self, rows: slice, moved: Tensor, gradient: Tensor, after: Tensor | None, sums: Tensor
+        self, rows: slice, moved: Tensor, gradient: Tensor, after: Tensor | None
     ) -> Tensor:
-        """Gradient of ``moved``; adds to ``sums``. ``after``: the states after it, for a ReLU."""
+        """Gradient of ``moved``; ``after``: the states after it, for a ReLU."""
         if after is not None:  # what was dropped is 0 as well
             gradient = torch.ops.aten.threshold_backward(gradient, after, 0)
         elif self.rule.dropout:
@@ -66,15 +66,16 @@ class Settle:
             self.beta,
             [True, True, True],
         )
-        sums[0] += of_gamma
-        sums[1] += of_beta
+        self.of_gamma += of_gamma
+        self.of_beta += of_beta
         return of_moved  # type: ignore[no-any-return]
 
     def gradients(self, like: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """Of the LayerNorm's weight and bias."""
         if like is None:
             return None, None
-        of_gamma, of_beta = (self.sums / self.share).to(like.dtype)
+        found = self.of_gamma, self.of_beta
+        of_gamma, of_beta = ((total / self.share).to(like.dtype) for total in found)
         return of_gamma, of_beta
 
     def _drop(self, x: Tensor, rows: slice) -> Tensor:

@@ -12,9 +12,9 @@ stored (but for products if ``rule.store``): the backward makes it again.
 Letters: N instances, B rows of a block, H heads, C channels.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,12 +23,11 @@ from torch.autograd.function import once_differentiable
 from difformer.diffusion.all_pairs import AllPairs
 from difformer.diffusion.folded import Maps
 from difformer.diffusion.graph import SparseWeights
-from difformer.diffusion.parallel import sum_blocks, team
-from difformer.diffusion.rule import StepRule, cuts_of, working
+from difformer.diffusion.rule import StepRule, blocks_of, working
+from difformer.diffusion.scratch import Scratch
 from difformer.diffusion.settle import Settle
 from difformer.diffusion.workspace import Workspace
 
-Result = TypeVar("Result")
 Operators = Sequence[tuple[float, SparseWeights]]
 
 
@@ -53,6 +52,7 @@ class _Run:
             self.stored = workspace.empty((self.term.heads, *z.shape), work, z.device)
         if operators and rule.store_neighbours:
             self.received = workspace.empty(z.shape, work, z.device)
+        self.scratch = Scratch(work, z.device, workspace)
 
     def forward(self, t: "_Tensors", out: Tensor) -> bool:
         """Fill ``out``; whether the working precision sufficed.
@@ -60,17 +60,21 @@ class _Run:
         Raises:
             OutOfRange: If none does.
         """
-        term = self.term
+        term, scratch = self.term, self.scratch
         if term is not None:
-            term.fold(*self._each(t.z, term.summarise, *term.key_zeros()))
-
-        def block(rows: slice, lifted: Tensor) -> None:
-            for head in range(0 if term is None else term.heads):
-                term.read(head, rows, lifted)  # type: ignore[union-attr]
-            moved = self._moved(t, rows, lifted, self._pulled(rows, lifted, True), True)
+            for rows, states in self._blocks(t.z):
+                term.summarise(rows, states, scratch)
+            term.fold()
+        for rows, states in self._blocks(t.z):
+            pulled: list[Tensor] = []
+            if term is not None:
+                lifted = scratch.lifted(states)
+                for head in range(term.heads):
+                    term.read(head, rows, lifted)
+                    pulled.append(term.pulled(head, lifted, self._room(head, rows)))
+            moved = self._moved(t, rows, states, pulled, True)
             out[rows] = self.settle.forward(rows, moved)
-
-        self._each(t.z, block)
+        scratch.clear()
         return term is None or term.reliable()
 
     def backward(
@@ -86,57 +90,68 @@ class _Run:
         ``flow`` (N, C) is room for the gradient of the moved states, which neighbours ask for.
         """
         term = self.term
-        zeros = (self.settle.zeros(t.z), *(() if term is None else term.start_backward()))
-
-        def block(rows: slice, lifted: Tensor, settled: Tensor, *sums: Tensor) -> None:
-            pulled = self._pulled(rows, lifted, False)
-            moved = self._moved(t, rows, lifted, pulled, False)
+        self.settle.start_backward(t.z)
+        if term is not None:
+            term.start_backward()
+        for rows, states in self._blocks(t.z):
+            lifted, pulled = self._again(rows, states)
+            moved = self._moved(t, rows, states, pulled, False)
             done = None if after is None else after[rows].to(self.work)
-            g = self.settle.backward(rows, moved, gradient[rows].to(self.work), done, settled)
-            for of_rows, share in (
-                (wanted.rest, self.rule.rest),
-                (wanted.initial, self.rule.source),
-            ):
-                if of_rows is not None:
-                    torch.mul(g, share, out=of_rows[rows])
-            if flow is not None:
-                flow[rows] = g
+            g = self.settle.backward(rows, moved, gradient[rows].to(self.work), done)
+            self._spread(rows, g, wanted, flow)
             with _writing(wanted.z, rows, self.work) as received:
-                torch.mul(g, self.rule.keep, out=received)
-                if term is not None:
-                    term.query_backward(rows, lifted, pulled, g, received, *sums)
+                if term is None:
+                    torch.mul(g, self.rule.keep, out=received)
+                else:
+                    term.query_backward(rows, states, lifted, pulled, g, received, self.scratch)
+        if term is not None:
+            term.start_keys()
+        if term is not None or flow is not None:
+            self._second_backward(t.z, wanted.z, flow)
+        self.scratch.clear()
+        return [] if term is None else term.finish_backward()
 
-        settled, *sums = self._each(t.z, block, *zeros)
-        self.settle.sums = settled
-        if term is None and flow is None:
-            return []
+    def _spread(self, rows: slice, g: Tensor, wanted: "_Gradients", flow: Tensor | None) -> None:
+        """Hand the gradient of a block's moved states on to what they were made from, but z."""
+        for whole, share in ((wanted.rest, self.rule.rest), (wanted.initial, self.rule.source)):
+            if whole is not None:
+                torch.mul(g, share, out=whole[rows])
+        if flow is not None:
+            flow[rows] = g
 
-        def keys(rows: slice, lifted: Tensor, *key_sums: Tensor) -> None:
-            with _writing(wanted.z, rows, self.work) as received:
-                if term is not None:
-                    term.key_backward(rows, lifted, received, *key_sums)
+    def _second_backward(self, z: Tensor, of_z: Tensor, flow: Tensor | None) -> None:
+        """Add what instances receive as keys and as neighbours."""
+        for rows, states in self._blocks(z):
+            with _writing(of_z, rows, self.work) as received:
+                if self.term is not None:
+                    self.term.key_backward(rows, states, received, self.scratch)
                 if flow is not None:
                     for share, operator in self.operators:
                         received.add_(operator.transpose.rows(rows, flow), alpha=share)
 
-        key_sums = self._each(t.z, keys, *(() if term is None else (term.start_keys(*sums),)))
-        return [] if term is None else term.finish_backward(*key_sums)
+    def _blocks(self, z: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Which rows, and their states in the working precision, (B, C)."""
+        for rows in blocks_of(z):
+            yield rows, z[rows].to(self.work)
 
-    def _each(self, z: Tensor, work: Callable[..., None], *zeros: Tensor) -> list[Tensor]:
-        """Do ``work(rows, lifted, *sums)`` for every block; the sums over all of them."""
-        return sum_blocks(work, lambda: self._reader(z), cuts_of(z), zeros, z.device)
+    def _room(self, head: int, rows: slice) -> Tensor:
+        """Where a block's product of a head goes, (B, C)."""
+        if self.stored is not None:
+            return self.stored[head, rows]
+        assert self.term is not None
+        return self.scratch.block(f"pulled {head}", rows.stop - rows.start, self.term.channels)
 
-    def _pulled(self, rows: slice, lifted: Tensor, first: bool) -> list[Tensor]:
-        """u of each head, (B, C): made, or read where it was stored."""
-        if self.term is None:
-            return []
-        heads = range(self.term.heads)
-        if self.stored is None:
-            return [self.term.pulled(head, lifted) for head in heads]
-        if first:
-            for head in heads:
-                self.stored[head, rows] = self.term.pulled(head, lifted)
-        return list(self.stored[:, rows])
+    def _again(self, rows: slice, states: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The lifted block, where it is needed, and u of each head: made again, or read."""
+        term = self.term
+        if term is None:
+            return states, []
+        heads = range(term.heads)
+        needed = self.stored is None or self.rule.row_norms
+        lifted = self.scratch.lifted(states) if needed else states
+        if self.stored is not None:
+            return lifted, list(self.stored[:, rows])
+        return lifted, [term.pulled(h, lifted, self._room(h, rows)) for h in heads]
 
     def _neighbours(self, z: Tensor, rows: slice, first: bool) -> Tensor | None:
         """What the sparse operators bring, (B, C): made, or read where it was stored."""
@@ -153,17 +168,21 @@ class _Run:
         return found
 
     def _moved(
-        self, t: "_Tensors", rows: slice, lifted: Tensor, pulled: list[Tensor], first: bool
+        self,
+        t: "_Tensors",
+        rows: slice,
+        states: Tensor,
+        pulled: list[Tensor],
+        first: bool,
     ) -> Tensor:
-        """States of a block right after the move, (B, C)."""
+        """States of a block right after the move, (B, C); in the scratch."""
+        moved, keep = self.scratch.block("moved", *states.shape), self.rule.keep
         if self.term is None:
-            moved = lifted[:, :-1] * self.rule.keep
+            torch.mul(states, keep, out=moved)
         else:
-            rho = self.term.rho[:, rows]
-            moved = torch.addcmul(self.term.centre, pulled[0], rho[0])
-            for head in range(1, self.term.heads):
-                moved.addcmul_(pulled[head], rho[head])
-            moved.add_(lifted[:, :-1], alpha=self.rule.keep)
+            torch.add(self.term.centre, states, alpha=keep, out=moved)
+            for head, u in enumerate(pulled):
+                moved.addcmul_(u, self.term.rho[head, rows].unsqueeze(1))
         neighbours = self._neighbours(t.z, rows, first)
         if neighbours is not None:
             moved.add_(neighbours)
@@ -172,21 +191,6 @@ class _Run:
         if t.initial is not None:
             moved.add_(t.initial[rows], alpha=self.rule.source)
         return moved
-
-    def _reader(self, z: Tensor) -> Callable[[slice], Tensor]:
-        """Reads blocks of rows [z, 1], (B, C + 1), into one buffer again and again."""
-        buffer: Tensor | None = None
-
-        def lifted(rows: slice) -> Tensor:
-            nonlocal buffer
-            length = rows.stop - rows.start
-            if buffer is None:
-                buffer = torch.ones(length, z.shape[1] + 1, dtype=self.work, device=z.device)
-            found = buffer[:length]
-            found[:, :-1] = z[rows]
-            return found
-
-        return lifted
 
 
 @contextmanager
@@ -236,9 +240,9 @@ class _Step(torch.autograd.Function):
         work = working(tensors.z)
         out = workspace.empty_like(tensors.z)
         run = _Run(rule, tensors, operators, work, workspace)
-        if not _led(lambda: run.forward(tensors, out), tensors.z):
-            exact = run = _Run(rule, tensors, operators, torch.float64, workspace)
-            _led(lambda: exact.forward(tensors, out), tensors.z)
+        if not run.forward(tensors, out):
+            run = _Run(rule, tensors, operators, torch.float64, workspace)
+            run.forward(tensors, out)
         ctx.save_for_backward(*parts, out if rule.relu else None)
         ctx.run, ctx.workspace = run, workspace
         return out
@@ -255,14 +259,10 @@ class _Step(torch.autograd.Function):
             workspace.empty_like(tensors.initial) if initial else None,
         )
         flow = workspace.empty_like(gradient) if run.operators else None
-        found = _led(lambda: run.backward(tensors, after, gradient, wanted, flow), tensors.z)
+        found = run.backward(tensors, after, gradient, wanted, flow)
         of_maps = iter(found)
         maps = [None if m is None else next(of_maps).to(m.dtype) for m in parts[5:]]
         return None, None, None, *wanted, *run.settle.gradients(tensors.gamma), *maps
-
-
-def _led(call: Callable[[], Result], z: Tensor) -> Result:
-    return team(call, len(cuts_of(z)), z.device)
 
 
 def step(

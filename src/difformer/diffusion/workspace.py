@@ -15,7 +15,7 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
-LEAST = 1 << 20  # bytes; smaller tensors are taken up again by the usual allocator
+LEAST = 1 << 18  # bytes; smaller tensors are taken up again by the usual allocator
 SLACK = 1.25  # a buffer serves tensors that need at least 1 / SLACK of it
 KEPT = 3  # passes after which a buffer that nobody asked for is dropped
 

@@ -71,8 +71,8 @@ class DIFFormer(nn.Module):
             which the theorem holds as it stands.
 
         recompute: What the backward makes again instead of keeping it. ``"nothing"``: one tensor
-            of N x C more a layer, two with a graph, and some percent faster. ``"products"``: only
-            the states of each step are kept; with the official numerics a product, too.
+            of N x C more a layer, and some percent faster. ``"products"``: the states of each step
+            and what the graph brings are kept; with the official numerics a product, too.
             ``"steps"``: only the states of every few steps. The numbers are the same to the last
             bit. ``difformer.nn.memory.plan_memory`` chooses for a given memory.
 

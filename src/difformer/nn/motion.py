@@ -99,7 +99,7 @@ class Finish:
             dropout=self.dropout,
             key=self.key,
             store=kept or (motion.store and self.recompute == "products"),
-            store_neighbours=kept,
+            store_neighbours=self.recompute != "steps",
         )
 
 

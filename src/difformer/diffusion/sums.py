@@ -1,0 +1,54 @@
+"""Sums over the rows of blocks, in which each thread reads the rows that it has written.
+
+torch splits operations on a block by rows, one share for each thread, but a sum over rows by
+columns: then each core fetches from the others' caches what they have just written, and they fetch
+it back for the next block. That costs more than the sum. Here shares of rows are summed apart.
+
+Letters: B rows of a block, T threads, J and K columns.
+"""
+
+import torch
+from torch import Tensor
+
+
+class Total:
+    """A sum in float64 to which blocks of rows are added.
+
+    Args:
+        shape: (J,) of sums of rows, (J, K) of sums of outer products.
+        device: Where the rows are.
+
+    Example:
+        >>> total = Total((1, 2), torch.device("cpu"))
+        >>> total.add_outer(torch.ones(4, 1), torch.ones(4, 2))
+        >>> total.value()
+        tensor([[4., 4.]], dtype=torch.float64)
+    """
+
+    def __init__(self, shape: tuple[int, ...], device: torch.device) -> None:
+        self.threads = torch.get_num_threads() if device.type == "cpu" else 1
+        self._parts = torch.zeros(self.threads, *shape, dtype=torch.float64, device=device)
+
+    def add_rows(self, block: Tensor) -> None:
+        """Add the rows of (B, J)."""
+        self._add(self._shares(block).sum(1))
+
+    def add_outer(self, left: Tensor, right: Tensor) -> None:
+        """Add left' right of (B, J) and (B, K): the outer products of rows."""
+        self._add(torch.bmm(self._shares(left).mT, self._shares(right)))
+
+    def value(self) -> Tensor:
+        """The sum so far, (J,) or (J, K)."""
+        return self._parts.sum(0)
+
+    def _add(self, parts: Tensor) -> None:
+        if parts.shape[0] == self.threads:
+            self._parts.add_(parts)
+        else:
+            self._parts[:1].add_(parts)
+
+    def _shares(self, block: Tensor) -> Tensor:
+        """(T, B / T, J), or (1, B, J) if T does not divide B."""
+        rows, columns = block.shape
+        count = 1 if rows % self.threads else self.threads
+        return block.view(count, rows // count, columns)
