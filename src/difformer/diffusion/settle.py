@@ -30,16 +30,22 @@ class Settle:
             self.rstd = gamma.new_empty(count, 1, dtype=work)
 
     def forward(self, rows: slice, moved: Tensor) -> Tensor:
-        """States after a block's move, which may be changed; remembers mean and spread of rows."""
+        """States after a block's move, in its place; remembers mean and spread of rows."""
         if self.gamma is not None:
-            moved, self.mean[rows], self.rstd[rows] = torch.native_layer_norm(
-                moved, moved.shape[1:], self.gamma, self.beta, self.rule.eps
-            )
+            self._normalise(rows, moved)
         elif self.rule.dropout:
             moved = moved.div_(self.share)
         if self.rule.relu:
             moved = moved.clamp_min_(0)
         return self._drop(moved, rows)
+
+    def _normalise(self, rows: slice, moved: Tensor) -> None:
+        """LayerNorm in place: nothing is asked of the system, as torch's own would."""
+        mean, spread = self.mean[rows], self.rstd[rows]
+        torch.mean(moved, 1, keepdim=True, out=mean)
+        torch.linalg.vector_norm(moved.sub_(mean), dim=1, keepdim=True, out=spread)
+        spread.square_().div_(moved.shape[1]).add_(self.rule.eps).rsqrt_()
+        torch.addcmul(self.beta, moved.mul_(spread), self.gamma, out=moved)
 
     def start_backward(self, like: Tensor) -> None:
         """Prepare to add up gradients of weight and bias."""

@@ -189,7 +189,8 @@ class DIFFormerConv(nn.Module):
             moving, rest = moving * others[0], parts[0]
         elif parts:
             rest = torch.stack([w * part for w, part in zip(others, parts, strict=True)]).sum(0)
-        return Motion(keep, pull, moving, rest, maps, gain, operators=tuple(operators))
+        store = self.heads == 1  # a product costs more than a tensor of N x C, not than several
+        return Motion(keep, pull, moving, rest, maps, gain, True, tuple(operators), store)
 
     def _linear(self, z: Tensor, structure: Structure) -> int | None:
         """The term that is folded, if there is one."""

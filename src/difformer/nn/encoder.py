@@ -70,11 +70,11 @@ class DIFFormer(nn.Module):
             input and output map, and ``norm=None``, nothing is trained: *decoupled* diffusion, for
             which the theorem holds as it stands.
 
-        recompute: What the backward makes again instead of keeping it. ``"nothing"``: one tensor
-            of N x C more a layer, and some percent faster. ``"products"``: the states of each step
-            and what the graph brings are kept; with the official numerics a product, too.
-            ``"steps"``: only the states of every few steps. The numbers are the same to the last
-            bit. ``difformer.nn.memory.plan_memory`` chooses for a given memory.
+        recompute: What the backward makes again instead of keeping it. ``"products"``: the
+            states of each step are kept, and what the graph and, with one head, all instances
+            bring. ``"nothing"``: that of every head, too, and a product of the input map; some
+            percent faster. ``"steps"``: only the states of every few steps. The numbers are the
+            same to the last bit. ``difformer.nn.memory.plan_memory`` chooses for a given memory.
 
     Attributes:
         workspace: Memory for states, kept between the passes of a training on a CPU: about what a
