@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import weakref
 from functools import partial
 
 import pytest
@@ -287,6 +288,19 @@ def test_stores_less_than_three_tensors_a_step():
     ]
     assert sum(t.numel() for t in kept if t.numel() >= len(z)) == z.numel()
     assert sum(t.numel() for t in rows) <= 5 * len(z)
+
+
+@pytest.mark.parametrize("row_norms", [True, False])
+def test_nothing_stays_once_the_step_is_gone(row_norms):
+    z, maps, *_ = draw(extra=False)
+    z.requires_grad_()
+    out = step(StepRule(0.5, row_norms=row_norms), z, maps)
+    term = out.grad_fn.run.term
+    kept = [weakref.ref(x) for x in (term, *term.leaves, *term.folded)]
+    del term
+    out.sum().backward()
+    del out
+    assert all(held() is None for held in kept)
 
 
 def test_masks_are_fair_and_independent():

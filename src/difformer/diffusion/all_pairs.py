@@ -75,8 +75,9 @@ class AllPairs:
         self.leaves = [outer, total, *(m for m in self.exact if m is not None)]
         self.leaves = [leaf.detach().requires_grad_() for leaf in self.leaves]
         # The backward asks for the gradients of these small products. They are nobody else's: what
-        # a caller does with saved tensors, such as making them again, is not for these.
-        with torch.enable_grad(), saved_tensors_hooks(_same, _same):
+        # a caller does with saved tensors, such as making them again, is not for these. Detached,
+        # for a result that holds the step it comes from would hold itself.
+        with torch.enable_grad(), saved_tensors_hooks(Tensor.detach, Tensor.detach):
             self.folded = self._fold(*self.leaves)
         self.pull, self.weigh, self.centre = (part.detach().to(self.work) for part in self.folded)
 
@@ -220,10 +221,6 @@ class AllPairs:
         found = self.lengths[head, rows]
         torch.linalg.vector_norm(mapped.view(count, 2, -1), dim=2, out=found)
         return found
-
-
-def _same(saved: Tensor) -> Tensor:
-    return saved
 
 
 def _stacked(totals: list[Total]) -> Tensor:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Of one thread's share of a block: half a MB in float32, so that a few fit into a core's cache.
-NUMBERS = 1 << 17
-ROWS = 1 << 11  # of a share at most: what is summed in the states' own precision before float64
+# Of one thread's share of a block: 0.8 MB in float32, so that a few fit into a core's cache.
+NUMBERS = 3 << 16
+ROWS = 3 << 10  # of a share at most: what is summed in the states' own precision before float64
 MOST_SHARES = 16  # threads beyond that get smaller ones
 ACCELERATOR = 1 << 9  # shares of a block there
 
