@@ -29,23 +29,31 @@ class Settle:
             self.mean = gamma.new_empty(count, 1, dtype=work)
             self.rstd = gamma.new_empty(count, 1, dtype=work)
 
-    def forward(self, rows: slice, moved: Tensor) -> Tensor:
-        """States after a block's move, in its place; remembers mean and spread of rows."""
-        if self.gamma is not None:
-            self._normalise(rows, moved)
-        elif self.rule.dropout:
-            moved = moved.div_(self.share)
-        if self.rule.relu:
-            moved = moved.clamp_min_(0)
-        return self._drop(moved, rows)
+    def forward(self, rows: slice, moved: Tensor, out: Tensor) -> None:
+        """Fill ``out`` with the states after a block's move, which is used up.
 
-    def _normalise(self, rows: slice, moved: Tensor) -> None:
-        """LayerNorm in place: nothing is asked of the system, as torch's own would."""
+        Mean and spread of rows are remembered.
+        """
+        more = self.rule.relu or self.rule.dropout > 0
+        done = moved if more or out.dtype != moved.dtype else out
+        if self.gamma is not None:
+            self._normalise(rows, moved, done)
+        elif self.rule.dropout:
+            moved.div_(self.share)
+        if self.rule.relu:
+            moved.clamp_min_(0)
+        if self.rule.dropout:
+            masks.drop_(moved, self.rule.dropout, self.rule.key, rows.start)
+        if self.gamma is None or done is moved:
+            out.copy_(moved)
+
+    def _normalise(self, rows: slice, moved: Tensor, out: Tensor) -> None:
+        """LayerNorm without fresh memory, as torch's own would take."""
         mean, spread = self.mean[rows], self.rstd[rows]
         torch.mean(moved, 1, keepdim=True, out=mean)
         torch.linalg.vector_norm(moved.sub_(mean), dim=1, keepdim=True, out=spread)
         spread.square_().div_(moved.shape[1]).add_(self.rule.eps).rsqrt_()
-        torch.addcmul(self.beta, moved.mul_(spread), self.gamma, out=moved)
+        torch.addcmul(self.beta, moved.mul_(spread), self.gamma, out=out)
 
     def start_backward(self, like: Tensor) -> None:
         """Prepare to add up gradients of weight and bias."""
@@ -59,7 +67,9 @@ class Settle:
         if after is not None:  # what was dropped is 0 as well
             gradient = torch.ops.aten.threshold_backward(gradient, after, 0)
         elif self.rule.dropout:
-            gradient = self._drop(gradient.clone(), rows)
+            gradient = masks.drop_(
+                gradient.clone(), self.rule.dropout, self.rule.key, rows.start
+            )
         if self.gamma is None:
             return gradient / self.share
         of_moved, of_gamma, of_beta = torch.ops.aten.native_layer_norm_backward(
@@ -83,7 +93,3 @@ class Settle:
         found = self.of_gamma, self.of_beta
         of_gamma, of_beta = ((total / self.share).to(like.dtype) for total in found)
         return of_gamma, of_beta
-
-    def _drop(self, x: Tensor, rows: slice) -> Tensor:
-        rate = self.rule.dropout
-        return masks.drop_(x, rate, self.rule.key, rows.start) if rate else x

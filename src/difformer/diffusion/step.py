@@ -73,7 +73,7 @@ class _Run:
                     term.read(head, rows, lifted)
                     pulled.append(term.pulled(head, lifted, self._room(head, rows)))
             moved = self._moved(t, rows, states, pulled, True)
-            out[rows] = self.settle.forward(rows, moved)
+            self.settle.forward(rows, moved, out[rows])
         scratch.clear()
         return term is None or term.reliable()
 
