@@ -36,8 +36,8 @@ class Settle:
         """
         more = self.rule.relu or self.rule.dropout > 0
         done = moved if more or out.dtype != moved.dtype else out
-        if self.gamma is not None:
-            self._normalise(rows, moved, done)
+        if self.gamma is not None and self.beta is not None:
+            self._normalise(rows, moved, done, self.gamma, self.beta)
         elif self.rule.dropout:
             moved.div_(self.share)
         if self.rule.relu:
@@ -47,13 +47,15 @@ class Settle:
         if self.gamma is None or done is moved:
             out.copy_(moved)
 
-    def _normalise(self, rows: slice, moved: Tensor, out: Tensor) -> None:
+    def _normalise(
+        self, rows: slice, moved: Tensor, out: Tensor, gamma: Tensor, beta: Tensor
+    ) -> None:
         """LayerNorm without fresh memory, as torch's own would take."""
         mean, spread = self.mean[rows], self.rstd[rows]
         torch.mean(moved, 1, keepdim=True, out=mean)
         torch.linalg.vector_norm(moved.sub_(mean), dim=1, keepdim=True, out=spread)
         spread.square_().div_(moved.shape[1]).add_(self.rule.eps).rsqrt_()
-        torch.addcmul(self.beta, moved.mul_(spread), self.gamma, out=out)
+        torch.addcmul(beta, moved.mul_(spread), gamma, out=out)
 
     def start_backward(self, like: Tensor) -> None:
         """Prepare to add up gradients of weight and bias."""
@@ -67,9 +69,7 @@ class Settle:
         if after is not None:  # what was dropped is 0 as well
             gradient = torch.ops.aten.threshold_backward(gradient, after, 0)
         elif self.rule.dropout:
-            gradient = masks.drop_(
-                gradient.clone(), self.rule.dropout, self.rule.key, rows.start
-            )
+            gradient = masks.drop_(gradient.clone(), self.rule.dropout, self.rule.key, rows.start)
         if self.gamma is None:
             return gradient / self.share
         of_moved, of_gamma, of_beta = torch.ops.aten.native_layer_norm_backward(
