@@ -193,9 +193,9 @@ def test_unfitted_is_an_error(tmp_path):
         ({"options": {"stepz": 3}}, "each key of options must be .*'steps'.*, found 'stepz'"),
         ({"options": {"num_layers": 3}}, "found 'num_layers'"),
         ({"encoder": "trained", "options": {"steps": 3}}, "'num_layers'.*found 'steps'"),
-        ({"random_state": None}, "random_state must be a whole number, found None"),
-        ({"random_state": True}, "random_state must be a whole number, found True"),
-        ({"random_state": 1.5}, "random_state must be a whole number, found 1.5"),
+        ({"random_state": "0"}, "random_state must be a whole number, .*found '0'"),
+        ({"random_state": True}, "random_state must be a whole number, .*found True"),
+        ({"random_state": 1.5}, "random_state must be a whole number, .*found 1.5"),
         ({"random_state": -1}, "seed must be greater than or equal to 0, found -1"),
     ],
 )
@@ -206,6 +206,17 @@ def test_parameters_are_checked_before_the_data(parameters, says):
     with pytest.raises(ConfigError, match=says):
         model.fit("no data", None)
     assert not hasattr(model, "classes_")
+
+
+def test_random_state_as_scikit_learn_has_it(rows):
+    def weights(random_state):
+        model = DIFFormerClassifier(training={"epochs": 1}, random_state=random_state)
+        return model.fit(rows[0], rows[2]).label_distributions_
+
+    assert not np.array_equal(weights(None), weights(None))
+    first, again = (weights(np.random.RandomState(3)) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, weights(4))
 
 
 def test_allowed_parameters_pass():
@@ -228,10 +239,13 @@ def test_the_graph_alone_needs_a_graph(rows):
         ({"X": np.array([[1.0, np.inf], [0.0, 1.0]])}, "X must be finite"),
         ({"X": np.array([[1e300, 1.0], [0.0, 1.0]])}, "X must be finite"),
         ({"X": sparse.csr_matrix([[1.0, np.nan], [0.0, 1.0]])}, "X must be finite"),
-        ({"X": np.ones(2)}, r"rows and columns, found shape \(2,\)"),
-        ({"X": np.ones((2, 0))}, r"rows and columns, found shape \(2, 0\)"),
-        ({"X": np.ones((0, 2))}, r"rows and columns, found shape \(0, 2\)"),
-        ({"X": [["a", "b"], ["c", "d"]]}, "X must hold numbers only"),
+        ({"X": np.ones(2)}, "X cannot be used: Expected 2D array, got 1D"),
+        ({"X": np.ones((2, 0))}, r"0 feature\(s\) \(shape=\(2, 0\)\)"),
+        ({"X": np.ones((0, 2))}, r"0 sample\(s\) \(shape=\(0, 2\)\)"),
+        (
+            {"X": [["a", "b"], ["c", "d"]]},
+            "X cannot be used: could not convert string to float: 'a'",
+        ),
         ({"X": np.ones((3, 2))}, "y must hold one label for each of 3 rows"),
         ({"edge_index": [[0], [2]]}, r"edge_index\[1\] must hold numbers from 0 to 1"),
         ({"edge_index": [[0.5], [1]]}, "edge_index must hold whole numbers"),
@@ -349,7 +363,7 @@ def test_columns_of_a_data_frame_must_stay_as_they_were():
     assert model.feature_names_in_[1] == "c1"
     with pytest.raises(DataError, match="same order"):
         model.predict(frame.iloc[:, ::-1])
-    with pytest.raises(DataError, match="'odd' is new"):
+    with pytest.raises(DataError, match="unseen at fit time: - odd"):
         model.predict(frame.rename(columns={"c0": "odd"}))
 
 

@@ -211,7 +211,9 @@ def test_a_trained_local_layer_equals_the_dense_definition(rows, norm):
 def test_what_does_not_fit_is_refused(plain, rows):
     new = rows[3]
     for wrong in (new[:, :5], sparse.csr_matrix(new[:, :5])):
-        with pytest.raises(ValueError, match="64 features as in fit, found 5"):
+        with pytest.raises(
+            ValueError, match="X has 5 features, but DIFFormerClassifier is expecting 64"
+        ):
             plain.predict(wrong)
     for index, says in (
         ([[FITTED], [0]], rf"edge_index\[0\] must hold numbers from 0 to {FITTED - 1}"),

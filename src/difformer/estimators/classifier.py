@@ -8,13 +8,14 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.exceptions import NotFittedError
+from sklearn.utils import Tags, check_random_state
 from torch import Tensor
 
 from difformer.diffusion.penalty import resolve_all
 from difformer.errors import ConfigError, DataError, one_of
+from difformer.estimators.arrays import checked_edges, checked_table
 from difformer.estimators.decoupled import DecoupledEngine
 from difformer.estimators.engine import Engine, Fitting
 from difformer.estimators.labels import UNLABELLED, encode_labels
@@ -40,7 +41,7 @@ DEFAULT_OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-class DIFFormerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class DIFFormerClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Classify instances that depend on each other, from few labels.
 
     Every row takes part in the diffusion; the labelled rows teach. Pass all rows to ``fit``, with
@@ -57,8 +58,9 @@ class DIFFormerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Further arguments of ``DecoupledDIFFormer`` or ``DIFFormer``, such as ``num_layers``.
     training : dict, optional
         Settings of ``TrainingConfig``, such as ``epochs``.
-    random_state : int, default 0
-        Seed of initial weights and training. Equal seeds give equal bits on equal thread counts.
+    random_state : int, RandomState or None, default 0
+        Seed of initial weights and training. Equal seeds give equal bits on equal thread counts;
+        None draws one from numpy's global generator.
     verbose : bool, default False
         Show a progress bar on a terminal, and before it what training through the diffusion will
         need of memory.
@@ -100,7 +102,7 @@ class DIFFormerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         *,
         options: Mapping[str, Any] | None = None,
         training: Mapping[str, Any] | None = None,
-        random_state: int = 0,
+        random_state: int | np.random.RandomState | None = 0,
         verbose: bool = False,
     ) -> None:
         self.encoder = encoder
@@ -144,10 +146,13 @@ class DIFFormerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             If a parameter is not allowed.
         """
         self.check_parameters()
-        features = _features(X)
-        self._keep_names(X)
+        if y is None:
+            raise DataError(
+                "DIFFormerClassifier requires y to be passed, but the target y is None: give a "
+                "label for each row, -1 where it is unknown."
+            )
+        features = checked_table(self, X, reset=True)
         self.classes_, encoded = encode_labels(y, features.shape[0])
-        self.n_features_in_ = features.shape[1]
         engine = ENGINES[self.encoder]
         config = self._training_config()
         with progress_bar(config.epochs, shown=self.verbose) as report:
@@ -155,7 +160,7 @@ class DIFFormerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 features,
                 torch.from_numpy(encoded),
                 len(self.classes_),
-                *_edges(edge_index, edge_weight),
+                *checked_edges(edge_index, edge_weight),
                 validation=self._validation(validation, features.shape[0]),
                 seed=config.seed,
                 run=run,
@@ -165,6 +170,11 @@ class DIFFormerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.engine_: Engine = engine.fit(given, self._engine_options(), config)
         self._set_results(encoded)
         return self
+
+    def __sklearn_tags__(self) -> Tags:
+        tags: Tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
 
     def check_parameters(self) -> None:
         """Check what can be checked without data; ``fit`` does so first.
@@ -244,11 +254,19 @@ class DIFFormerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return options
 
     def _training_config(self) -> TrainingConfig:
-        seed = self.random_state
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
-            raise ConfigError(f"random_state must be a whole number, found {seed!r}.")
-        given = {**DEFAULT_TRAINING[self.encoder], **(self.training or {}), "seed": int(seed)}
+        given = {**DEFAULT_TRAINING[self.encoder], **(self.training or {}), "seed": self._seed()}
         return TrainingConfig(**given)
+
+    def _seed(self) -> int:
+        given = self.random_state
+        if given is None or isinstance(given, np.random.RandomState):
+            return int(check_random_state(given).randint(2**31 - 1))
+        if isinstance(given, bool) or not isinstance(given, (int, np.integer)):
+            raise ConfigError(
+                "random_state must be a whole number, a RandomState of numpy or None, "
+                f"found {given!r}."
+            )
+        return int(given)
 
     def _validation(self, validation: Any, rows: int) -> tuple[Tensor, Tensor] | None:
         if validation is None:
@@ -279,25 +297,8 @@ class DIFFormerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _answer(self, X: Any, edge_index: Any, edge_weight: Any) -> tuple[Tensor, Tensor]:
         self._check_fitted()
-        self._check_names(X)
-        return self.engine_.predict(_features(X), *_edges(edge_index, edge_weight))
-
-    def _keep_names(self, X: Any) -> None:
-        """Remember the columns of a DataFrame; without names, forget those of an earlier fit."""
-        names = _column_names(X)
-        if names is not None:
-            self.feature_names_in_ = np.array(names, dtype=object)
-        elif hasattr(self, "feature_names_in_"):
-            del self.feature_names_in_
-
-    def _check_names(self, X: Any) -> None:
-        """Refuse a DataFrame whose columns are not those of the fit, in their order."""
-        names, fitted = _column_names(X), getattr(self, "feature_names_in_", None)
-        if names is None or fitted is None or names == fitted.tolist():
-            return
-        odd = [name for name in names if name not in set(fitted)]
-        found = f"{odd[0]!r} is new" if odd else "they stand in another order or some are missing"
-        raise DataError(f"X must have the columns of fit, in the same order; {found}.")
+        rows = checked_table(self, X, reset=False)
+        return self.engine_.predict(rows, *checked_edges(edge_index, edge_weight))
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "engine_"):
@@ -310,52 +311,3 @@ def _tell(sentence: str) -> None:
 
 def _numpy(x: Tensor) -> NDArray[np.float64]:
     return np.asarray(x.detach().cpu().numpy(), dtype=np.float64)
-
-
-def _column_names(X: Any) -> list[str] | None:
-    """Names of a DataFrame's columns, if all are texts."""
-    columns = getattr(X, "columns", None)
-    if columns is None:
-        return None
-    names = list(columns)
-    return names if names and all(isinstance(name, str) for name in names) else None
-
-
-def _features(X: Any) -> Any:
-    """A finite float32 array or CSR matrix, (N, F), that nobody else can change."""
-    try:
-        with np.errstate(over="ignore"):  # what overflows becomes infinite, and is found below
-            if sparse.issparse(X):
-                x = sparse.csr_matrix(X, dtype=np.float32, copy=True)
-                x.sum_duplicates()
-                values = x.data
-            else:
-                x = values = np.array(X, dtype=np.float32, order="C")
-    except (TypeError, ValueError) as error:
-        raise DataError(f"X must hold numbers only, found something else ({error}).") from None
-    if x.ndim != 2 or x.shape[0] == 0 or x.shape[1] == 0:
-        raise DataError(f"X must be a table of rows and columns, found shape {x.shape}.")
-    if not np.isfinite(values).all():
-        raise DataError("X must be finite, found NaN or infinity; impute missing values first.")
-    return x
-
-
-def _edges(edge_index: Any, edge_weight: Any) -> tuple[Tensor | None, Tensor | None]:
-    """Edges as tensors that nobody else can change."""
-    if edge_index is None:
-        if edge_weight is not None:
-            raise DataError("edge_weight needs edge_index, found none.")
-        return None, None
-    given = np.asarray(edge_index)
-    if given.size and given.dtype.kind not in "iu":
-        raise DataError(f"edge_index must hold whole numbers, found {given.dtype}.")
-    index = torch.from_numpy(given.astype(np.int64))
-    if edge_weight is None:
-        return index, None
-    try:
-        weight = np.array(edge_weight, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"edge_weight must hold numbers, found something else ({error}).") from None
-    if not np.isfinite(weight).all():
-        raise DataError("edge_weight must be finite, found NaN or infinity.")
-    return index, torch.from_numpy(weight)

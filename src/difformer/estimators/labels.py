@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.validation import column_or_1d
 
 from difformer.errors import DataError
 
@@ -26,6 +27,8 @@ def encode_labels(y: Any, rows: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
             have been meant as a class.
     """
     given = np.array(y, dtype=object) if isinstance(y, (list, tuple)) else np.asarray(y)
+    if given.ndim == 2 and given.shape[1] == 1:
+        given = column_or_1d(given, warn=True)
     if given.ndim != 1 or len(given) != rows:
         raise DataError(f"y must hold one label for each of {rows} rows, found {given.shape}.")
     known = ~_missing(given)
@@ -43,7 +46,9 @@ def encode_labels(y: Any, rows: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
             raise DataError(
                 "y holds only 1 and -1, and -1 means unlabelled: number two classes 0 and 1."
             )
-        raise DataError(f"y must hold at least two classes, found only {classes.tolist()[0]!r}.")
+        raise DataError(
+            f"y must hold at least two classes, found one class, {classes.tolist()[0]!r}."
+        )
     encoded = np.full(rows, UNLABELLED, dtype=np.int64)
     encoded[known] = numbers
     return classes, encoded
@@ -98,6 +103,7 @@ def _whole(values: NDArray[Any]) -> NDArray[np.int64]:
     whole = (np.abs(values) < LARGEST) & (np.round(values) == values)
     if not whole.all():
         raise DataError(
-            f"y must hold classes, found the number {values[~whole][0]}: is it a regression target?"
+            f"Unknown label type: y must hold classes, found the number {values[~whole][0]}: is it "
+            "a continuous target, for regression?"
         )
     return values.astype(np.int64)

@@ -54,6 +54,7 @@ def described(model: "DIFFormerClassifier") -> dict[str, Any]:
         "classes": model.classes_.tolist(),
         "classes_are": KINDS.get(model.classes_.dtype.kind, "texts"),
         "n_features_in": model.n_features_in_,
+        "feature_names": getattr(model, "feature_names_in_", np.array([])).tolist(),
         "n_iter": model.n_iter_,
         "engine": model.engine_.describe(),
     }
@@ -103,6 +104,8 @@ def _restored(
     model = kind(**parameters)
     model.classes_ = np.array(saved["classes"], dtype=TYPES[saved["classes_are"]])
     model.n_features_in_ = int(saved["n_features_in"])
+    if saved.get("feature_names"):
+        model.feature_names_in_ = np.array(saved["feature_names"], dtype=object)
     engine = ENGINES[model.encoder]
     context = load_tensors(run.path / CONTEXT)
     model.engine_ = engine.restore(saved["engine"], run.read_model(), context)
