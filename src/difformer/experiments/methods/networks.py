@@ -190,9 +190,6 @@ def _gps(task: Task, x: Tensor, options: Settings) -> tuple[nn.Module, tuple[Any
 _COMMON = {**TRAINING, "hidden_channels": 64, "num_layers": 2, "dropout": 0.5}
 _WIDE = {**SEARCHED, "hidden_channels": WIDTHS, "num_layers": DEPTHS, "dropout": RATES}
 _NORMS = (None, "batch_norm", "layer_norm")
-# jk "last": after the layers a linear map gives the classes; None: the last layer does.
-_PLAIN_LAYERS: dict[str, Any] = {"norm": None, "jk": None}
-_LAYERS: dict[str, tuple[Any, ...]] = {"norm": _NORMS, "jk": (None, "last")}
 _PLAIN = {**_COMMON, "epochs": 200, "patience": None}  # Kipf and Welling's, and no early stopping
 
 NETWORKS = {
@@ -202,23 +199,23 @@ NETWORKS = {
     "gcn": Method(
         "GCN",
         trained(_convolutional("GCN")),
-        {**_PLAIN, **_PLAIN_LAYERS},
-        {**_WIDE, **_LAYERS},
+        {**_PLAIN, "norm": None},
+        {**_WIDE, "norm": _NORMS},
         needs_graph=True,
         extra="pyg",
     ),
     "knn-gcn": Method(
         "k-NN GCN",
         trained(_convolutional("GCN", neighbours=True)),
-        {**_PLAIN, **_PLAIN_LAYERS, "neighbours": 10},
-        {**_WIDE, **_LAYERS, "neighbours": (5, 10, 15, 20)},
+        {**_PLAIN, "norm": None, "neighbours": 10},
+        {**_WIDE, "norm": _NORMS, "neighbours": (5, 10, 15, 20)},
         extra="pyg",
     ),
     "gat": Method(
         "GAT",
         trained(_convolutional("GAT")),
-        {**_COMMON, **_PLAIN_LAYERS, "heads": 8},
-        {**_WIDE, **_LAYERS, "heads": (1, 4, 8)},
+        {**_COMMON, "norm": None, "heads": 8},
+        {**_WIDE, "norm": _NORMS, "heads": (1, 4, 8)},
         needs_graph=True,
         extra="pyg",
     ),
