@@ -1,5 +1,7 @@
 """scikit-learn's own checks of an estimator, whole."""
 
+import numpy as np
+import pandas as pd
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from difformer import DIFFormerClassifier
@@ -14,3 +16,12 @@ EXPECTED = {"check_classifiers_classes": "labels -1 and 1: -1 means unlabelled"}
 )
 def test_contract(estimator, check):
     check(estimator)
+
+
+def test_states_come_as_a_data_frame_where_asked():
+    x = np.random.default_rng(0).normal(size=(20, 3))
+    model = DIFFormerClassifier(training={"epochs": 1}).fit(x, np.arange(20) % 2)
+    frame = model.set_output(transform="pandas").transform(x[:2])
+    assert isinstance(frame, pd.DataFrame)
+    assert frame.columns[0] == "difformerclassifier0"
+    assert frame.shape == (2, model.embedding_.shape[1])

@@ -8,7 +8,12 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags, check_random_state
 from torch import Tensor
@@ -41,7 +46,12 @@ DEFAULT_OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-class DIFFormerClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class DIFFormerClassifier(
+    ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
+    ClassifierMixin,  # type: ignore[misc]
+    TransformerMixin,  # type: ignore[misc]
+    BaseEstimator,  # type: ignore[misc]
+):
     """Classify instances that depend on each other, from few labels.
 
     Every row takes part in the diffusion; the labelled rows teach. Pass all rows to ``fit``, with
@@ -175,6 +185,11 @@ class DIFFormerClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):  # 
         tags: Tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+    @property
+    def _n_features_out(self) -> int:
+        """Columns of ``transform``, for their names."""
+        return int(self.embedding_.shape[1])
 
     def check_parameters(self) -> None:
         """Check what can be checked without data; ``fit`` does so first.
