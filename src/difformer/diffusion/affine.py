@@ -33,13 +33,15 @@ class _Affine:
         self.x, self.weight, self.bias = x, weight.to(self.work), bias.to(self.work)
         self.across = self.weight.t().contiguous()
         self.scratch = Scratch(self.work, x.device, workspace)
-        self.of_weight = Total(tuple(weight.shape), x.device)
-        self.of_bias = Total(tuple(bias.shape), x.device)
+
+    def start_backward(self) -> None:
+        """Prepare to add up gradients of weight and bias."""
+        self.of_weight = Total(tuple(self.weight.shape), self.x.device)
+        self.of_bias = Total(tuple(self.bias.shape), self.x.device)
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """Which rows, and they in the working precision, (B, F)."""
-        for rows in blocks_of(self.x):
-            yield rows, self.x[rows].to(self.work)
+        return blocks_of(self.x, self.work)
 
     def forward(self, block: Tensor) -> Tensor:
         """Of rows in the working precision, (B, C); until the next block."""
@@ -93,6 +95,7 @@ class _Enter(torch.autograd.Function):
         x, weight, bias, gamma, after, mapped = ctx.saved_tensors
         affine, settle = _Affine(x, weight, bias, ctx.workspace), ctx.settle
         of_x = ctx.workspace.empty_like(x) if ctx.needs_input_grad[2] else None
+        affine.start_backward()
         settle.start_backward(gradient)
         for rows, block in affine.blocks():
             found = affine.forward(block) if mapped is None else mapped[rows]
@@ -119,6 +122,7 @@ class _Leave(torch.autograd.Function):
         z, weight, bias = ctx.saved_tensors
         affine = _Affine(z, weight, bias, ctx.workspace)
         of_z = ctx.workspace.empty_like(z) if ctx.needs_input_grad[1] else None
+        affine.start_backward()
         for rows, block in affine.blocks():
             affine.backward(block, gradient[rows].to(affine.work), _part(of_z, rows))
         return None, of_z, *affine.gradients(weight)

@@ -29,7 +29,7 @@ from torch.autograd.function import once_differentiable
 from difformer.diffusion.linear import lift_keys, lift_queries
 from difformer.diffusion.penalty import InPlace, Penalty, in_place_of
 from difformer.diffusion.segments import Segments, Tile, tiles
-from difformer.diffusion.sums import Total
+from difformer.diffusion.sums import sum_outer
 
 # Pairs held at a time, twice: 4 MB in float32. Smaller tiles are no faster, for most of the time
 # goes into products. A GPU wants operations that fill it.
@@ -105,9 +105,7 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 def _add_outer(total: Tensor, left: Tensor, right: Tensor) -> None:
     """Add the sum of outer products of rows, (H, R, A) and (H, R, B), to (H, A, B) in place."""
     for head, (rows, others) in enumerate(zip(left, right, strict=True)):
-        found = Total(total.shape[1:], total.device)
-        found.add_outer(rows, others)
-        total[head] += found.value()
+        total[head] += sum_outer(rows, others)
 
 
 class _Accumulate(torch.autograd.Function):

@@ -59,9 +59,10 @@ def blocks(rows: int, channels: int, device: torch.device) -> Iterator[slice]:
         yield slice(start, min(rows, start + size))
 
 
-def blocks_of(z: Tensor) -> Iterator[slice]:
-    """The blocks of states z (N, C)."""
-    return blocks(z.shape[0], z.shape[1], z.device)
+def blocks_of(x: Tensor, work: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
+    """The blocks of x (N, C): which rows, and they in the working precision, (B, C)."""
+    for rows in blocks(x.shape[0], x.shape[1], x.device):
+        yield rows, x[rows].to(work)
 
 
 def working(z: Tensor) -> torch.dtype:

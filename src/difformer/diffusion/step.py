@@ -62,10 +62,10 @@ class _Run:
         """
         term, scratch = self.term, self.scratch
         if term is not None:
-            for rows, states in self._blocks(t.z):
+            for rows, states in blocks_of(t.z, self.work):
                 term.summarise(rows, states, scratch)
             term.fold()
-        for rows, states in self._blocks(t.z):
+        for rows, states in blocks_of(t.z, self.work):
             pulled: list[Tensor] = []
             if term is not None:
                 lifted = scratch.lifted(states)
@@ -93,7 +93,7 @@ class _Run:
         self.settle.start_backward(t.z)
         if term is not None:
             term.start_backward()
-        for rows, states in self._blocks(t.z):
+        for rows, states in blocks_of(t.z, self.work):
             lifted, pulled = self._again(rows, states)
             moved = self._moved(t, rows, states, pulled, False)
             done = None if after is None else after[rows].to(self.work)
@@ -121,18 +121,13 @@ class _Run:
 
     def _second_backward(self, z: Tensor, of_z: Tensor, flow: Tensor | None) -> None:
         """Add what instances receive as keys and as neighbours."""
-        for rows, states in self._blocks(z):
+        for rows, states in blocks_of(z, self.work):
             with _writing(of_z, rows, self.work) as received:
                 if self.term is not None:
                     self.term.key_backward(rows, states, received, self.scratch)
                 if flow is not None:
                     for share, operator in self.operators:
                         received.add_(operator.transpose.rows(rows, flow), alpha=share)
-
-    def _blocks(self, z: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Which rows, and their states in the working precision, (B, C)."""
-        for rows in blocks_of(z):
-            yield rows, z[rows].to(self.work)
 
     def _room(self, head: int, rows: slice) -> Tensor:
         """Where a block's product of a head goes, (B, C)."""

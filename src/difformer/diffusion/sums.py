@@ -26,16 +26,16 @@ class Total:
     """
 
     def __init__(self, shape: tuple[int, ...], device: torch.device) -> None:
-        self.threads = torch.get_num_threads() if device.type == "cpu" else 1
+        self.threads = _threads(device)
         self._parts = torch.zeros(self.threads, *shape, dtype=torch.float64, device=device)
 
     def add_rows(self, block: Tensor) -> None:
         """Add the rows of (B, J)."""
-        self._add(self._shares(block).sum(1))
+        self._add(_shares(block, self.threads).sum(1))
 
     def add_outer(self, left: Tensor, right: Tensor) -> None:
         """Add left' right of (B, J) and (B, K): the outer products of rows."""
-        self._add(torch.bmm(self._shares(left).mT, self._shares(right)))
+        self._add(_outer(left, right, self.threads))
 
     def value(self) -> Tensor:
         """The sum so far, (J,) or (J, K)."""
@@ -47,8 +47,27 @@ class Total:
         else:
             self._parts[:1].add_(parts)
 
-    def _shares(self, block: Tensor) -> Tensor:
-        """(T, B / T, J), or (1, B, J) if T does not divide B."""
-        rows, columns = block.shape
-        count = 1 if rows % self.threads else self.threads
-        return block.view(count, rows // count, columns)
+
+def sum_outer(left: Tensor, right: Tensor) -> Tensor:
+    """left' right of (B, J) and (B, K), (J, K), in float64, of one block alone.
+
+    Example:
+        >>> sum_outer(torch.ones(4, 1), torch.ones(4, 2))
+        tensor([[4., 4.]], dtype=torch.float64)
+    """
+    return _outer(left, right, _threads(left.device)).sum(0, dtype=torch.float64)
+
+
+def _threads(device: torch.device) -> int:
+    return torch.get_num_threads() if device.type == "cpu" else 1
+
+
+def _outer(left: Tensor, right: Tensor, threads: int) -> Tensor:
+    return torch.bmm(_shares(left, threads).mT, _shares(right, threads))
+
+
+def _shares(block: Tensor, threads: int) -> Tensor:
+    """(T, B / T, J), or (1, B, J) if T does not divide B."""
+    rows, columns = block.shape
+    count = 1 if rows % threads else threads
+    return block.view(count, rows // count, columns)

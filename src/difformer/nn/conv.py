@@ -190,7 +190,7 @@ class DIFFormerConv(nn.Module):
         elif parts:
             rest = torch.stack([w * part for w, part in zip(others, parts, strict=True)]).sum(0)
         store = self.heads == 1  # a product costs more than a tensor of N x C, not than several
-        return Motion(keep, pull, moving, rest, maps, gain, True, tuple(operators), store)
+        return Motion(keep, pull, moving, rest, maps, gain, operators=tuple(operators), store=store)
 
     def _linear(self, z: Tensor, structure: Structure) -> int | None:
         """The term that is folded, if there is one."""
