@@ -80,6 +80,12 @@ def test_sparse_features_are_planned_too():
     assert plan_memory(DIFFormer(12, 4, 2), x).step_bytes > 0
 
 
+def test_a_model_that_needs_a_graph_is_planned_with_one():
+    model = DIFFormer(4, 8, 2, 1, diffusivity="graph")
+    edges = torch.randint(100, (2, 300))
+    assert plan_memory(model, torch.randn(100, 4), edges).step_bytes > 0
+
+
 def test_the_sentence_names_the_peak():
     assert "2.4 GB" in Plan("products", 1, 2, 2_400_000_000).sentence()
 

@@ -104,7 +104,8 @@ def _prepared(
 ) -> tuple[int, int]:
     """Make what stays between steps; then what the process holds, and has held at most."""
     model.operators(x, edge_index, edge_weight)
-    _peak(model, x, 0, min(x.shape[0], 64), model.recompute, 1)  # torch loads parts of itself late
+    edges = 0 if edge_index is None else edge_index.shape[1]
+    _peak(model, x, edges, min(x.shape[0], 64), model.recompute, 1)  # torch loads parts late
     return resident_bytes(x.device)
 
 

@@ -39,6 +39,7 @@ settings = {{ epochs = 5 }}
 [[entry]]
 label = "logistic"
 method = "logistic"
+features = "rows-l2"
 [[entry]]
 label = "spreading"
 method = "label-spreading"
@@ -97,6 +98,7 @@ def test_one_command_from_nothing_to_the_page(whole):
         assert "± over splits" in record.protocol
         assert record.recipe == "small"
         assert "tuned in 2 trials" in record.figures[1].note
+        assert record.figures[2].note == "features rows-l2"
     assert output.count("Written:") == len(NAMES)
     command = [sys.executable, "-m", "difformer.experiments.results_page", "--page", "page.md"]
     subprocess.run(command, cwd=folder, check=True, timeout=120)

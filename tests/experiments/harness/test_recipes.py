@@ -46,6 +46,11 @@ def test_titles_differ():
     [
         ('name = "small"', 'name = "Small One"', "name"),
         ('method = "logistic"', 'method = "logit"', "method must be one of"),
+        (
+            'method = "logistic"',
+            'method = "logistic"\nfeatures = "cooked"',
+            "features must be one of",
+        ),
         ("C = 1.0", "D = 1.0", "setting of logistic regression must be one of 'C'"),
         ('data = "digits"', 'data = "letters"', "data must be one of"),
         ('trust = "checked"', 'trust = "sure"', "peer.0.trust"),
@@ -62,6 +67,16 @@ def test_labels_must_differ():
     twice = GOOD + '[[entry]]\nlabel = "logistic"\nmethod = "knn"\n'
     with pytest.raises(ConfigError, match="labels must differ"):
         parse_recipe(twice, "small.toml")
+
+
+def test_an_entry_may_want_its_features_prepared_otherwise():
+    recipe = parse_recipe(
+        GOOD + '[[entry]]\nlabel = "l1"\nmethod = "logistic"\nfeatures = "rows-l1"', ""
+    )
+    (cell,), (as_given, otherwise) = recipe.cells, recipe.entries
+    assert as_given.meets(cell) is cell
+    assert otherwise.meets(cell).features == "rows-l1"
+    assert otherwise.meets(cell).protocol == cell.protocol
 
 
 def test_a_recipe_is_found_by_name_or_as_a_file(tmp_path):

@@ -58,6 +58,7 @@ def run_cell(
 def _line(
     recipe: Recipe, cell: AnyCell, entry: Entry, store: Store, seeds: int, tell: Tell, find: Find
 ) -> Line:
+    cell = entry.meets(cell)
     settings, tuned = find(cell, entry.method).resolved(entry.settings), None
     try:
         if entry.tuned:

@@ -41,6 +41,7 @@ class Entry(_Model):
         method: its name in the table of methods.
         settings: those that differ from the method's defaults; a search leaves them alone.
         tuned: whether the others are searched within the recipe's budget.
+        features: how they are prepared, where it is not as the cell says.
         paper: what the paper prints.
         released: what the released code is known to give.
     """
@@ -49,8 +50,19 @@ class Entry(_Model):
     method: str
     settings: dict[str, Any] = Field(default_factory=dict)
     tuned: bool = False
+    features: str | None = None
     paper: Printed | None = None
     released: Printed | None = None
+
+    def meets(self, cell: AnyCell) -> AnyCell:
+        """The cell as this method meets it.
+
+        Raises:
+            ValidationError: The preparation is not known, or there is none in such a cell.
+        """
+        if self.features is None:
+            return cell
+        return type(cell).model_validate({**cell.model_dump(), "features": self.features})
 
 
 class Peer(Printed):
@@ -94,7 +106,7 @@ class Recipe(_Model):
             raise ValueError(f"labels must differ, found {', '.join(labels)}")
         for cell in self.cells:
             for entry in self.entries:
-                method_of(cell, entry.method).resolved(entry.settings)
+                method_of(entry.meets(cell), entry.method).resolved(entry.settings)
         return self
 
     def record_name(self, cell: AnyCell) -> str:

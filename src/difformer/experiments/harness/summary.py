@@ -30,8 +30,8 @@ def _row(line: Line) -> Row:
 
 
 def _note(line: Line) -> str | None:
-    """How its settings were found, and whether its runs are of several states of the code."""
-    parts = []
+    """What is particular to it: features, a search, runs of several states of the code."""
+    parts = [] if line.entry.features is None else [f"features {line.entry.features}"]
     if line.tuned is not None:
         chosen = ", ".join(f"{name} {value}" for name, value in sorted(line.tuned.settings.items()))
         parts.append(f"tuned in {line.tuned.trials} trials: {chosen}")

@@ -190,6 +190,7 @@ def _gps(task: Task, x: Tensor, options: Settings) -> tuple[nn.Module, tuple[Any
 _COMMON = {**TRAINING, "hidden_channels": 64, "num_layers": 2, "dropout": 0.5}
 _WIDE = {**SEARCHED, "hidden_channels": WIDTHS, "num_layers": DEPTHS, "dropout": RATES}
 _NORMS = (None, "batch_norm", "layer_norm")
+_LAST = (None, "last")  # "last": a linear map follows the last layer
 _PLAIN = {**_COMMON, "epochs": 200, "patience": None}  # Kipf and Welling's, and no early stopping
 
 NETWORKS = {
@@ -199,8 +200,8 @@ NETWORKS = {
     "gcn": Method(
         "GCN",
         trained(_convolutional("GCN")),
-        {**_PLAIN, "norm": None},
-        {**_WIDE, "norm": _NORMS},
+        {**_PLAIN, "norm": None, "jk": None},
+        {**_WIDE, "norm": _NORMS, "jk": _LAST},
         needs_graph=True,
         extra="pyg",
     ),
