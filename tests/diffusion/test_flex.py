@@ -1,7 +1,8 @@
 """The softmax form for GPUs, through FlexAttention's eager form on a CPU, against the oracle.
 
-The compiled kernel is not run here. Everything else is: the score, its derivative, the mask, the
-numerator and denominator that are rebuilt from the quotient and the log-sum-exp.
+The compiled kernel is run in ``tests/nn/test_cuda.py``. Everything else is here: the score, its
+derivative, the mask, the numerator and denominator that are rebuilt from the quotient and the
+log-sum-exp.
 """
 
 import math
@@ -36,7 +37,7 @@ def as_if_on_cuda(monkeypatch):
         return out, log_total * math.log(2)  # the operator returns it to base 2
 
     monkeypatch.setattr(flex, "attention", attention)
-    monkeypatch.setattr(flex, "fits", lambda penalty, sphere, *tensors: sphere)
+    monkeypatch.setattr(flex, "fits", lambda penalty, sphere, *others: sphere)
     return calls
 
 
@@ -109,4 +110,14 @@ def test_blocks_of_the_mask_hold_all_pairs_of_a_graph_and_few_others(queries, ke
 
 def test_only_cuda_takes_this_path():
     q = torch.randn(3, 1, 2)
-    assert not flex.fits(DIFFUSIVITIES["sigmoid"].penalty, True, q, q, q)
+    assert not flex.fits(DIFFUSIVITIES["sigmoid"].penalty, True, torch.bfloat16, q, q, q)
+
+
+def test_tiles_take_over_where_too_many_kernels_were_compiled(monkeypatch, as_if_on_cuda):
+    def refuse(*arguments):
+        raise flex.FailOnRecompileLimitHit("recompile_limit reached")
+
+    q, k, v, _, _ = cases.draw("one")
+    expected = propagate(POSITIVE["sigmoid"], q, k, v)
+    monkeypatch.setattr(flex, "attention", refuse)
+    torch.testing.assert_close(propagate(POSITIVE["sigmoid"], q, k, v), expected)

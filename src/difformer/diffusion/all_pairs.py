@@ -23,10 +23,9 @@ Letters: N instances, B rows of a block, H heads, C channels, W = C + 1 lifted c
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
 
-from difformer.diffusion.folded import Folded, Maps, fold, square
-from difformer.diffusion.linear import WEAK, Summary
+from difformer.diffusion.folded import Fold, Maps, Sums, square
+from difformer.diffusion.linear import WEAK
 from difformer.diffusion.rule import StepRule
 from difformer.diffusion.scratch import Scratch
 from difformer.diffusion.sums import Total
@@ -43,14 +42,16 @@ class AllPairs:
         self.rule, self.count, self.work = rule, count, work
         self.exact = maps.to(torch.float64)
         self.heads, self.channels, self.width = maps.query.shape
-        like = maps.query.detach()
+        like = self.exact.key
         # Lengths of keys and queries, (H, N, 2). Without lengths of rows, all are 1.
-        measured = count if rule.row_norms else 1
-        self.lengths = like.new_ones(self.heads, measured, 2, dtype=work).expand(-1, count, -1)
+        if rule.row_norms:
+            self.lengths = like.new_empty(self.heads, count, 2, dtype=work)
+            both = torch.cat([self.exact.key, self.exact.query], 1).mT  # (H, W, 2 C)
+            self.measures = both.to(work, memory_format=torch.contiguous_format)
+        else:
+            self.lengths = like.new_ones(1, 1, 1, dtype=work).expand(self.heads, count, 2)
         self.key_lengths, self.query_lengths = self.lengths.unbind(2)
         self.rho = like.new_empty(self.heads, count, dtype=work)
-        both = torch.cat([maps.key.detach(), maps.query.detach()], 1)
-        self.measures = both.mT.to(work).contiguous()  # (H, W, 2 C)
 
         # The first pass adds up G, but for its last column, and t as last row (of G or below it).
         rows = self.width + 1 if rule.row_norms else self.width
@@ -68,18 +69,13 @@ class AllPairs:
 
     def fold(self) -> None:
         """Between the passes: matrices that stand for everybody else."""
-        inverse = self.key_lengths.reciprocal().sum(1, dtype=torch.float64)
         sums = _stacked(self.key_sums)
-        outer = self._completed(sums, inverse)
-        total = torch.cat([sums[0, -1], sums.new_tensor([self.count])])
-        self.leaves = [outer, total, *(m for m in self.exact if m is not None)]
-        self.leaves = [leaf.detach().requires_grad_() for leaf in self.leaves]
-        # The backward asks for the gradients of these small products. They are nobody else's: what
-        # a caller does with saved tensors, such as making them again, is not for these. Detached,
-        # for a result that holds the step it comes from would hold itself.
-        with torch.enable_grad(), saved_tensors_hooks(Tensor.detach, Tensor.detach):
-            self.folded = self._fold(*self.leaves)
-        self.pull, self.weigh, self.centre = (part.detach().to(self.work) for part in self.folded)
+        inverse = self.key_lengths.reciprocal().sum(1, dtype=torch.float64)
+        last = torch.cat([sums[:, self.channels], inverse.unsqueeze(1)], 1)
+        keys = Sums(sums[:, : self.width], last, sums[0, -1] / self.count)
+        self.folded = Fold(keys, self.exact, self.rule.gain, self.rule.row_norms)
+        found = self.folded.pull, self.folded.weigh, self.folded.centre
+        self.pull, self.weigh, self.centre = (part.to(self.work) for part in found)
 
     def read(self, head: int, rows: slice, lifted: Tensor) -> None:
         """Second pass: find what a head's rates add up to for the rows of a block (B, W)."""
@@ -100,23 +96,23 @@ class AllPairs:
         Raises:
             OutOfRange: If they did not, and there is no higher precision.
         """
+        shares = self.rho * self.query_lengths  # 1 / a sum of rates
+        found = torch.stack([*self.lengths.aminmax(), *shares.aminmax()])
+        shortest, longest, least, most = found.tolist()
         tiny = torch.finfo(self.work).tiny ** 0.5
-        low, high = self.lengths.aminmax()
-        in_range = float(low) > tiny and float(high) < 1 / tiny
+        in_range = shortest > tiny and longest < 1 / tiny
         if self.work == torch.float64:
             if not in_range:
                 raise OutOfRange
             return True
-        shares = self.rho * self.query_lengths  # 1 / a sum of rates
-        low, high = shares.aminmax()
-        return in_range and float(low) > 0 and float(high) <= WEAK / self.count
+        return bool(in_range and least > 0 and most <= WEAK / self.count)
 
     def start_backward(self) -> None:
         """Prepare the first pass of the backward."""
         back = [self.pull.mT, -self.weigh.unsqueeze(1)]
         if self.rule.row_norms:
             back.append((-self.count * square(self.exact.query)).to(self.work))
-        self.query_back = torch.cat(back, 1)[..., :-1].contiguous()
+        self.query_back = torch.cat([part[..., :-1] for part in back], 1)
         columns = self.query_back.shape[1]
         self.query_sums = self._totals(columns, self.channels)
         self.query_rows = self._totals(columns)  # what the last column of W would be
@@ -156,16 +152,14 @@ class AllPairs:
         last = _stacked(self.query_rows).unsqueeze(2)
         query_sums = torch.cat([_stacked(self.query_sums), last], 2)
         pull, weigh, lengths = query_sums.tensor_split((self.channels, self.width), dim=1)
-        given = pull.mT, -weigh.squeeze(1), self.of_centre.value()
-        of_outer, of_total, *self.of_maps = torch.autograd.grad(
-            self.folded, self.leaves, given, retain_graph=True, materialize_grads=True
-        )
-        back = of_outer + of_outer.mT
-        self.key_back = back[..., :-1].to(self.work).contiguous()
-        self.key_last = back[..., -1].to(self.work).contiguous()
-        of_total = of_total[:-1].expand(self.heads, 1, -1) / self.heads
+        of_keys, of_maps = self.folded.gradients(pull.mT, -weigh.squeeze(1), self.of_centre.value())
+        of_outer = of_keys.whole()
+        back = (of_outer + of_outer.mT).to(self.work)
+        self.key_back, self.key_last = back[..., :-1].contiguous(), back[..., -1].contiguous()
+        of_total = (of_keys.mean / (self.count * self.heads)).expand(self.heads, 1, -1)
+        self.of_maps = [part for part in of_maps if part is not None]
         if self.rule.row_norms:
-            self.of_maps[0] -= self.count * self.exact.query @ lengths
+            self.of_maps[0].baddbmm_(self.exact.query, lengths, alpha=-self.count)
             of_lengths = square(self.exact.key)[..., :-1] / -2
             self.length_back = torch.cat([of_lengths, of_total], 1).to(self.work)
         else:
@@ -196,7 +190,7 @@ class AllPairs:
         """Gradients of the maps that were given, in order."""
         if self.rule.row_norms:
             outer = self._completed(_stacked(self.length_sums), self.corners)
-            self.of_maps[1] -= self.exact.key @ outer / 2
+            self.of_maps[1].baddbmm_(self.exact.key, outer, alpha=-0.5)
         return self.of_maps
 
     def _totals(self, *shape: int) -> list[Total]:
@@ -206,13 +200,6 @@ class AllPairs:
         """Symmetric (H, W, W) from its first C columns, on top of (H, W + 1, C), and the corner."""
         last = torch.cat([sums[:, self.channels], corners.unsqueeze(1)], 1)
         return torch.cat([sums[:, : self.width], last.unsqueeze(2)], 2)
-
-    def _fold(self, outer: Tensor, total: Tensor, *maps: Tensor) -> Folded:
-        count = total.new_tensor([float(self.count)])
-        summary = Summary(count, total[None, None], outer[None, ..., -1], outer[None])
-        query, key, *value, scale = maps
-        lifted = Maps(query, key, value[0] if value else None, scale)
-        return fold(summary, lifted, self.rule.gain, self.rule.row_norms)
 
     def _measure(self, head: int, rows: slice, lifted: Tensor, scratch: Scratch) -> Tensor:
         """Lengths of a block's keys and queries, (B, 2); remembered."""
@@ -224,7 +211,8 @@ class AllPairs:
 
 
 def _stacked(totals: list[Total]) -> Tensor:
-    return torch.stack([total.value() for total in totals])
+    found = [total.value() for total in totals]
+    return torch.stack(found) if len(found) > 1 else found[0].unsqueeze(0)
 
 
 def inner(left: Tensor, right: Tensor, scratch: Scratch) -> Tensor:

@@ -7,9 +7,8 @@ So FlexAttention, with :math:`\log f(2 - 2 s)` as the modification of scores s, 
 unit vectors, fused into one kernel that never stores N x L numbers: DIFFormer-a is attention with
 a log-sigmoid. The log-sum-exp that it returns beside the quotient is the log of the denominator.
 
-Not run: the kernel on a GPU, for none was at hand. On a CPU the same functions equal the oracle,
-outputs and gradients, through FlexAttention's eager form (tested), and its compiled form, which
-gives the quotient alone there, takes scores and masks and equals the tiled path (tried by hand).
+For bfloat16 and float16: the kernel multiplies halves and adds in float32. In float32 it would do
+without the tensor cores; tiles (``difformer.diffusion.pairwise``) are faster then.
 
 Letters: N queries, L keys, H heads, M width of queries and keys, D width of values.
 """
@@ -21,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._dynamo.exc import FailOnRecompileLimitHit
 from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 from torch.nn.functional import pad
 
@@ -33,13 +33,15 @@ NARROWEST = 16  # its kernels multiply no narrower rows
 Score = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
-def fits(penalty: Penalty, sphere: bool, q: Tensor, k: Tensor, v: Tensor) -> bool:
-    """Whether :func:`accumulate` takes this: on CUDA, on the sphere, in at most float32."""
+def fits(
+    penalty: Penalty, sphere: bool, dtype: torch.dtype, q: Tensor, k: Tensor, v: Tensor
+) -> bool:
+    """Whether :func:`accumulate` takes this: on CUDA, on the sphere, in half precision."""
     return (
         q.is_cuda
         and sphere
         and penalty.log_rate is not None
-        and q.dtype != torch.float64
+        and dtype in (torch.bfloat16, torch.float16)
         and min(q.numel(), k.numel(), v.numel()) > 0
         and find_spec("triton") is not None
     )
@@ -51,20 +53,26 @@ def accumulate(
     v: Tensor,  # (L, H, D)
     penalty: Penalty,
     segments: Segments,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor] | None:
     """Numerator (N, H, D) and denominator (N, H), as ``pairwise.accumulate`` gives them.
 
-    Where the penalty is shiftable, the denominator is 1, for its logarithm may be out of range.
-    Cost O(N L (M + D)) time, O(N + L) memory; of a batch of graphs, only blocks of 128 x 128 that
-    hold pairs of the same graph are visited. Products follow
-    ``torch.get_float32_matmul_precision()``.
+    None where too many kernels were compiled already. Where the penalty is shiftable, the
+    denominator is 1, for its logarithm may be out of range. The first call of a kind compiles for
+    seconds. Cost O(N L (M + D)) time, O(N + L) memory; of a batch of graphs, only blocks of
+    128 x 128 that hold pairs of the same graph are visited.
     """
     width = v.shape[-1]
     q, k, v = (_wide_enough(x).transpose(0, 1).unsqueeze(0) for x in (q, k, v))
-    quotient, log_total = attention(
-        q, k, v, _score(penalty, q.dtype, q.device), _mask(segments, q.device)
+    score, mask = (
+        _score(penalty, torch.promote_types(q.dtype, torch.float32), q.device),
+        _mask(segments, q.device),
     )
+    try:
+        quotient, log_total = attention(q, k, v, score, mask)
+    except FailOnRecompileLimitHit:  # else torch would run it unfused, with N x L numbers
+        return None
     quotient, log_total = quotient[0, ..., :width].transpose(0, 1), log_total[0].transpose(0, 1)
+    quotient = quotient.to(log_total.dtype)
     if penalty.shiftable:
         return quotient, (log_total.detach() > -torch.inf).to(quotient.dtype)
     total = log_total.exp()
@@ -122,7 +130,7 @@ def _mask(segments: Segments, device: torch.device) -> BlockMask | None:
 
 @cache
 def _compiled() -> Callable[..., Any]:
-    return torch.compile(flex_attention)
+    return torch.compile(flex_attention, fullgraph=True)
 
 
 def attention(

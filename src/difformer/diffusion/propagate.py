@@ -58,7 +58,7 @@ def accumulate(
         segments: Which rows belong to which graph.
         weights: The pairs of a sparse support, (N, L); needed unless all pairs count.
     """
-    penalty, sphere = diffusivity.penalty, diffusivity.sphere
+    penalty, sphere, given = diffusivity.penalty, diffusivity.sphere, v.dtype
     q, k, v = (_wide(x) for x in (q, k, v))
     if diffusivity.support == "all":
         q, k, v = ordered = segments.sort_queries(q), segments.sort_keys(k), segments.sort_keys(v)
@@ -68,7 +68,7 @@ def accumulate(
             flow = Flow(*linear.accumulate(*ordered, penalty.affine, sphere, segments))
             flow = _repair(flow, diffusivity, ordered, segments)
         else:
-            flow = Flow(*_form_pairs(*ordered, penalty, sphere, segments))
+            flow = Flow(*_form_pairs(*ordered, given, penalty, sphere, segments))
         return Flow(*(segments.unsort_queries(part) for part in flow))
     if weights is None:
         raise ConfigError(
@@ -82,11 +82,19 @@ def accumulate(
 
 
 def _form_pairs(
-    q: Tensor, k: Tensor, v: Tensor, penalty: Penalty, sphere: bool, segments: Segments
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    given: torch.dtype,
+    penalty: Penalty,
+    sphere: bool,
+    segments: Segments,
 ) -> tuple[Tensor, Tensor]:
-    """Visit every pair: by the device's attention kernel where there is one, else tile by tile."""
-    if flex.fits(penalty, sphere, q, k, v):
-        return flex.accumulate(q, k, v, penalty, segments)
+    """Visit every pair: tile by tile, or by a GPU's attention kernel where values came in half."""
+    if flex.fits(penalty, sphere, given, q, k, v):
+        found = flex.accumulate(q.to(given), k.to(given), v.to(given), penalty, segments)
+        if found is not None:
+            return found
     return pairwise.accumulate(q, k, v, penalty, sphere, segments)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 NUMBERS = 3 << 16
 ROWS = 3 << 10  # of a share at most: what is summed in the states' own precision before float64
 MOST_SHARES = 16  # threads beyond that get smaller ones
-ACCELERATOR = 1 << 9  # shares of a block there
+ACCELERATOR = 171  # shares of a block there: half a million rows of 64 channels
 
 
 @dataclass(frozen=True)

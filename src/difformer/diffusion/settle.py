@@ -23,11 +23,16 @@ class Settle:
     ) -> None:
         self.rule = rule
         self.share = masks.kept_share(rule.dropout) if rule.dropout else 1.0
-        self.gamma = None if gamma is None else gamma.to(work) / self.share
-        self.beta = None if beta is None else beta.to(work) / self.share
+        self.gamma = None if gamma is None else self._kept(gamma.to(work))
+        self.beta = None if beta is None else self._kept(beta.to(work))
         if gamma is not None:
+            self.eps = gamma.new_tensor([rule.eps], dtype=work)
             self.mean = gamma.new_empty(count, 1, dtype=work)
             self.rstd = gamma.new_empty(count, 1, dtype=work)
+
+    def _kept(self, part: Tensor) -> Tensor:
+        """Divided by the share that dropout keeps."""
+        return part if self.share == 1 else part / self.share
 
     def forward(self, rows: slice, moved: Tensor, out: Tensor) -> None:
         """Fill ``out`` with the states after a block's move, which is used up.
@@ -54,13 +59,13 @@ class Settle:
         mean, spread = self.mean[rows], self.rstd[rows]
         torch.mean(moved, 1, keepdim=True, out=mean)
         torch.linalg.vector_norm(moved.sub_(mean), dim=1, keepdim=True, out=spread)
-        spread.square_().div_(moved.shape[1]).add_(self.rule.eps).rsqrt_()
+        torch.addcmul(self.eps, spread, spread, value=1 / moved.shape[1], out=spread).rsqrt_()
         torch.addcmul(beta, moved.mul_(spread), gamma, out=out)
 
     def start_backward(self, like: Tensor) -> None:
         """Prepare to add up gradients of weight and bias."""
-        zeros = torch.zeros(2, like.shape[1], dtype=torch.float64, device=like.device)
-        self.of_gamma, self.of_beta = zeros
+        shape = (2, like.shape[1])
+        self.of_both = torch.zeros(shape, dtype=torch.float64, device=like.device)
 
     def backward(
         self, rows: slice, moved: Tensor, gradient: Tensor, after: Tensor | None
@@ -82,14 +87,12 @@ class Settle:
             self.beta,
             [True, True, True],
         )
-        self.of_gamma += of_gamma
-        self.of_beta += of_beta
+        self.of_both += torch.stack([of_gamma, of_beta])
         return of_moved  # type: ignore[no-any-return]
 
     def gradients(self, like: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """Of the LayerNorm's weight and bias."""
         if like is None:
             return None, None
-        found = self.of_gamma, self.of_beta
-        of_gamma, of_beta = ((total / self.share).to(like.dtype) for total in found)
+        of_gamma, of_beta = self._kept(self.of_both).to(like.dtype)
         return of_gamma, of_beta

@@ -26,8 +26,8 @@ class Total:
     """
 
     def __init__(self, shape: tuple[int, ...], device: torch.device) -> None:
-        self.threads = _threads(device)
-        self._parts = torch.zeros(self.threads, *shape, dtype=torch.float64, device=device)
+        self.shape, self.device, self.threads = shape, device, _threads(device)
+        self._parts: Tensor | None = None  # of each thread, or of all together
 
     def add_rows(self, block: Tensor) -> None:
         """Add the rows of (B, J)."""
@@ -39,13 +39,17 @@ class Total:
 
     def value(self) -> Tensor:
         """The sum so far, (J,) or (J, K)."""
-        return self._parts.sum(0)
+        if self._parts is None:
+            return torch.zeros(self.shape, dtype=torch.float64, device=self.device)
+        return self._parts.sum(0) if self._parts.shape[0] > 1 else self._parts[0]
 
     def _add(self, parts: Tensor) -> None:
-        if parts.shape[0] == self.threads:
+        if self._parts is None:
+            self._parts = parts.double()
+        elif parts.shape[0] == self._parts.shape[0]:
             self._parts.add_(parts)
-        else:
-            self._parts[:1].add_(parts)
+        else:  # rows that do not divide by the threads come as one part
+            self._parts = (self._parts.sum(0) + parts.sum(0)).unsqueeze(0)
 
 
 def sum_outer(left: Tensor, right: Tensor) -> Tensor:
