@@ -77,18 +77,21 @@ class AllPairs:
         found = self.folded.pull, self.folded.weigh, self.folded.centre
         self.pull, self.weigh, self.centre = (part.to(self.work) for part in found)
 
-    def read(self, head: int, rows: slice, lifted: Tensor) -> None:
-        """Second pass: find what a head's rates add up to for the rows of a block (B, W)."""
+    def read(self, head: int, rows: slice, states: Tensor) -> None:
+        """Second pass: find what a head's rates add up to for the rows of a block (B, C)."""
         lengths, rho = self.query_lengths[head, rows], self.rho[head, rows]
-        torch.addmv(lengths, lifted, self.weigh[head], beta=self.count, out=rho)
+        *linear, constant = self.weigh[head].split(self.channels)
+        torch.addmv(lengths, states, *linear, beta=self.count, out=rho)
+        rho.add_(constant)
         if self.work == torch.float64:  # else ``reliable`` finds out
             noise = 8 * torch.finfo(self.work).eps * self.count
             rho.masked_fill_(rho <= noise * lengths, torch.inf)
         rho.reciprocal_()
 
-    def pulled(self, head: int, lifted: Tensor, out: Tensor) -> Tensor:
+    def pulled(self, head: int, states: Tensor, out: Tensor) -> Tensor:
         """u: where a block is pulled, before rho scales it; (B, C)."""
-        return torch.mm(lifted, self.pull[head], out=out)
+        linear, constant = self.pull[head].split(self.channels)
+        return torch.addmm(constant, states, linear, out=out)
 
     def reliable(self) -> bool:
         """Whether the digits and the range of the working precision sufficed.
@@ -122,16 +125,12 @@ class AllPairs:
         self,
         rows: slice,
         states: Tensor,
-        lifted: Tensor,
         pulled: list[Tensor],
         g: Tensor,
         out: Tensor,
         scratch: Scratch,
     ) -> None:
-        """Set ``out`` (B, C) to what a block keeps and receives as queries; add to the sums.
-
-        ``lifted`` (B, W) is read with lengths of rows alone.
-        """
+        """Set ``out`` (B, C) to what a block keeps and receives as queries; add to the sums."""
         self.of_centre.add_rows(g)
         joined = scratch.block("joined", g.shape[0], self.query_back.shape[1])
         along, kept = joined[:, self.channels], self.rule.keep
@@ -140,8 +139,8 @@ class AllPairs:
             scaled = torch.mul(g, rho.unsqueeze(1), out=joined[:, : self.channels])
             torch.mul(inner(scaled, u, scratch), rho, out=along)
             if self.rule.row_norms:
-                share = (along / self.query_lengths[head, rows]).unsqueeze(1)
-                torch.mul(lifted, share, out=joined[:, self.channels + 1 :])
+                share = torch.div(along, self.query_lengths[head, rows], out=joined[:, -1])
+                torch.mul(states, share.unsqueeze(1), out=joined[:, self.channels + 1 : -1])
             self.query_sums[head].add_outer(joined, states)
             self.query_rows[head].add_rows(joined)
             before, kept = (out, 1.0) if head else (g, kept)
@@ -154,37 +153,51 @@ class AllPairs:
         pull, weigh, lengths = query_sums.tensor_split((self.channels, self.width), dim=1)
         of_keys, of_maps = self.folded.gradients(pull.mT, -weigh.squeeze(1), self.of_centre.value())
         of_outer = of_keys.whole()
-        back = (of_outer + of_outer.mT).to(self.work)
-        self.key_back, self.key_last = back[..., :-1].contiguous(), back[..., -1].contiguous()
+        back = of_outer + of_outer.mT
         of_total = (of_keys.mean / (self.count * self.heads)).expand(self.heads, 1, -1)
         self.of_maps = [part for part in of_maps if part is not None]
         if self.rule.row_norms:
             self.of_maps[0].baddbmm_(self.exact.query, lengths, alpha=-self.count)
-            of_lengths = square(self.exact.key)[..., :-1] / -2
-            self.length_back = torch.cat([of_lengths, of_total], 1).to(self.work)
+            self._start_lengths(back, of_total)
         else:
-            self.key_back[:, -1:] += of_total.to(self.work)
-        self.length_sums = self._totals(self.width + 1, self.channels)
+            back = back[..., :-1]
+            self.key_back = torch.cat([back[:, :-1], back[:, -1:] + of_total], 1).to(self.work)
+
+    def _start_lengths(self, back: Tensor, of_total: Tensor) -> None:
+        """What a key is multiplied by where it has a length: see ``_key_backward``."""
+        linear, last = back[:, :-1, :-1], back[:, :-1, -1]
+        self.key_back = linear.to(self.work, memory_format=torch.contiguous_format)
+        self.twice_last, self.corner_back = (2 * last).to(self.work), back[:, -1, -1].to(self.work)
+        of_lengths = square(self.exact.key)[..., :-1] / -2
+        parts = [of_lengths, last.unsqueeze(1), of_total]
+        self.length_back = torch.cat(parts, 1).to(self.work)
+        self.length_sums = self._totals(self.width, self.channels)
         self.corners = self.exact.key.new_zeros(self.heads)  # what the last column lacks
 
     def key_backward(self, rows: slice, states: Tensor, out: Tensor, scratch: Scratch) -> None:
         """Second pass: add to ``out`` (B, C) what a block receives as keys, and to the sums."""
-        lifted = scratch.lifted(states)
         for head in range(self.heads):
-            if not self.rule.row_norms:
-                out.addmm_(lifted, self.key_back[head])
-                continue
-            lengths = self.key_lengths[head, rows]
-            moved = scratch.block("moved", *states.shape)
-            torch.mm(lifted, self.key_back[head], out=moved)
-            out.addcdiv_(moved, lengths.unsqueeze(1))
-            theta = (lifted @ self.key_last[head]).add_(inner(moved, states, scratch))
-            theta.div_(lengths.pow(3))
-            weighted = scratch.block("weighted", states.shape[0], self.width + 1, ones=1)
-            torch.mul(lifted, theta.unsqueeze(1), out=weighted[:, :-1])
-            self.length_sums[head].add_outer(weighted, states)
-            self.corners[head] += theta.sum()
-            out.addmm_(weighted, self.length_back[head])
+            if self.rule.row_norms:
+                self._key_backward(head, rows, states, out, scratch)
+            else:
+                out.addmm_(scratch.lifted(states), self.key_back[head])
+
+    def _key_backward(
+        self, head: int, rows: slice, states: Tensor, out: Tensor, scratch: Scratch
+    ) -> None:
+        """One head's, with lengths: [theta z, theta, 1 / length, 1] times what they ask for."""
+        lengths = self.key_lengths[head, rows]
+        weighted = scratch.block("lengths", states.shape[0], self.width + 2, ones=1)
+        moved = torch.mm(states, self.key_back[head], out=scratch.block("moved", *states.shape))
+        inverse = torch.reciprocal(lengths, out=weighted[:, self.width])
+        out.addcmul_(moved, inverse.unsqueeze(1))
+        theta = torch.addmv(inner(moved, states, scratch), states, self.twice_last[head])
+        theta.add_(self.corner_back[head]).mul_(inverse).div_(lengths.square())
+        weighted[:, self.channels] = theta
+        torch.mul(states, theta.unsqueeze(1), out=weighted[:, : self.channels])
+        self.length_sums[head].add_outer(weighted[:, : self.width], states)
+        self.corners[head] += theta.sum()
+        out.addmm_(weighted, self.length_back[head])
 
     def finish_backward(self) -> list[Tensor]:
         """Gradients of the maps that were given, in order."""

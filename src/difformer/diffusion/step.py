@@ -68,10 +68,9 @@ class _Run:
         for rows, states in blocks_of(t.z, self.work):
             pulled: list[Tensor] = []
             if term is not None:
-                lifted = scratch.lifted(states)
                 for head in range(term.heads):
-                    term.read(head, rows, lifted)
-                    pulled.append(term.pulled(head, lifted, self._room(head, rows)))
+                    term.read(head, rows, states)
+                    pulled.append(term.pulled(head, states, self._room(head, rows)))
             moved = self._moved(t, rows, states, pulled, True)
             self.settle.forward(rows, moved, out[rows])
         scratch.clear()
@@ -94,7 +93,7 @@ class _Run:
         if term is not None:
             term.start_backward()
         for rows, states in blocks_of(t.z, self.work):
-            lifted, pulled = self._again(rows, states)
+            pulled = self._again(rows, states)
             moved = self._moved(t, rows, states, pulled, False)
             done = None if after is None else after[rows].to(self.work)
             g = self.settle.backward(rows, moved, gradient[rows].to(self.work), done)
@@ -103,7 +102,7 @@ class _Run:
                 if term is None:
                     torch.mul(g, self.rule.keep, out=received)
                 else:
-                    term.query_backward(rows, states, lifted, pulled, g, received, self.scratch)
+                    term.query_backward(rows, states, pulled, g, received, self.scratch)
         if term is not None:
             term.start_keys()
         if term is not None or flow is not None:
@@ -136,17 +135,14 @@ class _Run:
         assert self.term is not None
         return self.scratch.block(f"pulled {head}", rows.stop - rows.start, self.term.channels)
 
-    def _again(self, rows: slice, states: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The lifted block, where it is needed, and u of each head: made again, or read."""
-        term = self.term
-        if term is None:
-            return states, []
-        heads = range(term.heads)
-        needed = self.stored is None or self.rule.row_norms
-        lifted = self.scratch.lifted(states) if needed else states
+    def _again(self, rows: slice, states: Tensor) -> list[Tensor]:
+        """u of each head: made again, or read where it was stored."""
+        if self.term is None:
+            return []
         if self.stored is not None:
-            return lifted, list(self.stored[:, rows])
-        return lifted, [term.pulled(h, lifted, self._room(h, rows)) for h in heads]
+            return list(self.stored[:, rows])
+        term = self.term
+        return [term.pulled(h, states, self._room(h, rows)) for h in range(term.heads)]
 
     def _neighbours(self, z: Tensor, rows: slice, first: bool) -> Tensor | None:
         """What the sparse operators bring, (B, C): made, or read where it was stored."""

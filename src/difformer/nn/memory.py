@@ -26,7 +26,8 @@ from difformer.errors import ConfigError
 from difformer.nn.encoder import RECOMPUTE, DIFFormer
 
 SIZES = (8192, 16384)  # two or more blocks of rows, so that what a block needs is counted as fixed
-QUADRATIC_SIZES = (1024, 2048)  # where time grows with N^2
+# Where time grows with N^2; enough to fill a tile of pairs, whose size is the device's.
+QUADRATIC_SIZES = {"cpu": (1024, 2048), "cuda": (10_000, 14_000)}
 
 
 @dataclass(frozen=True)
@@ -119,11 +120,15 @@ def resident_bytes(device: torch.device) -> tuple[int, int]:
 def _step_bytes(model: DIFFormer, x: Tensor, edges: int, recompute: str, views: int) -> int:
     """Peak of a training step on all N rows, from two small ones."""
     count = x.shape[0]
-    few, more = QUADRATIC_SIZES if _is_quadratic(model) else SIZES
+    few, more = QUADRATIC_SIZES[_kind(x)] if _is_quadratic(model) else SIZES
     if count <= more:
         return _peak(model, x, edges, count, recompute, views)
     low, high = (_peak(model, x, edges, n, recompute, views) for n in (few, more))
     return round(low + (high - low) / (more - few) * (count - few))
+
+
+def _kind(x: Tensor) -> str:
+    return x.device.type if x.device.type in QUADRATIC_SIZES else "cpu"
 
 
 def _is_quadratic(model: DIFFormer) -> bool:
