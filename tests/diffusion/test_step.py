@@ -303,6 +303,21 @@ def test_nothing_stays_once_the_step_is_gone(row_norms):
     assert all(held() is None for held in kept)
 
 
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("row_norms", [True, False])
+def test_a_second_backward_finds_what_the_first_wrote_over(row_norms, heads):
+    parts = z, maps, rest, initial, gamma, beta = draw(heads=heads)
+    edges = torch.randint(N, (2, 4 * N), generator=torch.Generator().manual_seed(0))
+    operator = sparse_weights(*edges, torch.rand(4 * N).double(), N, N).normalised("row")
+    rule = StepRule(0.5, 0.3, 0.2, row_norms=row_norms, store=True, store_neighbours=True)
+    wanted = [leaf.requires_grad_() for leaf in leaves(parts)]
+    out = step(rule, z, maps, rest, initial, gamma, beta, [(0.4, operator)])
+    first, second = (
+        torch.autograd.grad(out.square().sum(), wanted, retain_graph=True) for _ in range(2)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
 def test_masks_are_fair_and_independent():
     rate, count = 0.2, 100_000
     kept = masks.drop_(torch.ones(count, 33), rate, key=12)

@@ -86,7 +86,8 @@ class _Run:
     ) -> list[Tensor]:
         """Fill the wanted gradients of N rows; return those of the maps.
 
-        ``flow`` (N, C) is room for the gradient of the moved states, which neighbours ask for.
+        ``flow`` (N, C) is room for the gradient of the moved states, which neighbours ask for. Both
+        may be what :meth:`lend` gave: rows are written after they were read.
         """
         term = self.term
         self.settle.start_backward(t.z)
@@ -108,7 +109,15 @@ class _Run:
         if term is not None or flow is not None:
             self._second_backward(t.z, wanted.z, flow)
         self.scratch.clear()
+        self.stored = self.received = None  # may be written over; another backward makes them again
         return [] if term is None else term.finish_backward()
+
+    def lend(self, like: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Room that the backward may write over, (N, C): the stored product's, the neighbours'."""
+        if like.dtype != self.work:
+            return None, None
+        one = self.stored is not None and len(self.stored) == 1
+        return self.stored[0] if one and self.stored is not None else None, self.received
 
     def _spread(self, rows: slice, g: Tensor, wanted: "_Gradients", flow: Tensor | None) -> None:
         """Hand the gradient of a block's moved states on to what they were made from, but z."""
@@ -244,12 +253,14 @@ class _Step(torch.autograd.Function):
         *parts, after = ctx.saved_tensors
         tensors, run, workspace = _Tensors.of(parts), ctx.run, ctx.workspace
         *_, rest, initial = ctx.needs_input_grad[:6]
+        of_z, flow = run.lend(tensors.z)
         wanted = _Gradients(
-            workspace.empty_like(tensors.z),
+            workspace.empty_like(tensors.z) if of_z is None else of_z,
             workspace.empty_like(tensors.rest) if rest else None,
             workspace.empty_like(tensors.initial) if initial else None,
         )
-        flow = workspace.empty_like(gradient) if run.operators else None
+        if run.operators and flow is None:
+            flow = workspace.empty_like(gradient)
         found = run.backward(tensors, after, gradient, wanted, flow)
         of_maps = iter(found)
         maps = [None if m is None else next(of_maps).to(m.dtype) for m in parts[5:]]
