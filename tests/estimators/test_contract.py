@@ -12,7 +12,9 @@ EXPECTED = {"check_classifiers_classes": "labels -1 and 1: -1 means unlabelled"}
 
 
 @parametrize_with_checks(
-    [DIFFormerClassifier()], expected_failed_checks=lambda estimator: EXPECTED, xfail_strict=True
+    [DIFFormerClassifier(), DIFFormerClassifier("trained")],
+    expected_failed_checks=lambda estimator: EXPECTED,
+    xfail_strict=True,
 )
 def test_contract(estimator, check):
     check(estimator)

@@ -114,7 +114,7 @@ def test_the_files_hold_data_only(folder):
     assert {"estimator.json", "context.safetensors", "model.safetensors"} <= names
     for path in folder.rglob("*"):
         assert path.suffix in ("", ".json", ".jsonl", ".toml", ".safetensors"), path
-    assert json.loads((folder / "estimator.json").read_text())["format"] == 1
+    assert json.loads((folder / "estimator.json").read_text())["format"] == 2
 
 
 def test_a_folder_is_written_once(folder, rows):
@@ -175,7 +175,7 @@ def test_an_unfinished_run(copy):
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2},
+        {"format": 1},
         {"engine": {}},
         {"engine": None},
         {"classes": None},
@@ -194,5 +194,5 @@ def test_files_of_another_version(change, copy, rows):
     saved = json.loads(path.read_text())
     path.write_text(json.dumps({**saved, **change}))
     RunDirectory.open(copy).finish({})
-    with pytest.raises(RunError, match=r"of this version|format 1"):
+    with pytest.raises(RunError, match=r"of this version|format 2"):
         DIFFormerClassifier.load(copy)

@@ -109,7 +109,9 @@ def test_what_the_released_code_does_not_define_is_refused():
     with pytest.raises(DataError, match="batch must be None"):
         model(x, batch=torch.zeros(6, dtype=torch.long))
     with pytest.raises(ConfigError, match="outside the fitted set"):
-        FrozenContext(model, x).predict(x)
+        FrozenContext(model, x, cases.draw_edges(6, 8)[0]).predict(x)
+    with pytest.raises(ConfigError, match="outside the fitted set"):
+        FrozenContext(official(kernel="sigmoid"), x).predict(x)
 
 
 def test_the_operator_follows_the_instances_and_their_precision():

@@ -18,11 +18,13 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags, check_random_state
 from torch import Tensor
 
+from difformer.diffusion.graph import check_edges
 from difformer.diffusion.penalty import resolve_all
 from difformer.errors import ConfigError, DataError, one_of
 from difformer.estimators.arrays import checked_edges, checked_table
 from difformer.estimators.decoupled import DecoupledEngine
 from difformer.estimators.engine import Engine, Fitting
+from difformer.estimators.known import KnownRows
 from difformer.estimators.labels import UNLABELLED, encode_labels
 from difformer.estimators.saving import load_fitted, save_fitted
 from difformer.estimators.trained import TrainedEngine
@@ -81,7 +83,7 @@ class DIFFormerClassifier(
     transduction_ : ndarray (N,)
         The predicted class of every fitted row; labelled rows keep their label.
     label_distributions_ : ndarray (N, C)
-        Class probabilities of every fitted row.
+        Class probabilities of every fitted row; those of labelled rows are 1 and 0.
     embedding_ : ndarray (N, P)
         Last states of the fitted rows.
     n_features_in_, n_iter_ : int
@@ -178,6 +180,7 @@ class DIFFormerClassifier(
                 notice=_tell if self.verbose else None,
             )
             self.engine_: Engine = engine.fit(given, self._engine_options(), config)
+        self._known = KnownRows.of(features, given.edge_index, given.edge_weight)
         self._set_results(encoded)
         return self
 
@@ -218,23 +221,24 @@ class DIFFormerClassifier(
     def predict_proba(
         self, X: Any, edge_index: Any = None, edge_weight: Any = None
     ) -> NDArray[np.float64]:
-        """Class probabilities of new rows, (O, C), each from the fitted rows alone.
+        """Class probabilities of rows, (O, C), each from the fitted rows alone.
 
-        ``edge_index`` leads from fitted rows (row 0) to new rows (row 1). For the fitted rows
-        themselves read ``label_distributions_``.
+        ``edge_index`` leads from fitted rows (row 0) to those of X (row 1). A row that was fitted,
+        with the same features and the same edges, is known: its answer is that of
+        ``label_distributions_``, the mean where several fitted rows are equal.
         """
-        return _numpy(self._answer(X, edge_index, edge_weight)[0])
+        return self._answer(X, edge_index, edge_weight)[0]
 
     def predict(self, X: Any, edge_index: Any = None, edge_weight: Any = None) -> NDArray[Any]:
-        """Classes of new rows, (O,); see :meth:`predict_proba`."""
+        """Classes of rows, (O,), of ``transduction_`` where known; see :meth:`predict_proba`."""
         best = self.predict_proba(X, edge_index, edge_weight).argmax(axis=1)
         return np.asarray(self.classes_[best])
 
     def transform(
         self, X: Any, edge_index: Any = None, edge_weight: Any = None
     ) -> NDArray[np.float64]:
-        """Last states of new rows, (O, P)."""
-        return _numpy(self._answer(X, edge_index, edge_weight)[1])
+        """Last states of rows, (O, P), those of ``embedding_`` where known."""
+        return self._answer(X, edge_index, edge_weight)[1]
 
     def trace(self, y: Any = None) -> Trace:
         """Energy parts of each diffusion step on the fitted rows.
@@ -303,17 +307,30 @@ class DIFFormerClassifier(
 
     def _set_results(self, encoded: NDArray[np.int64]) -> None:
         self.label_distributions_ = _numpy(self.engine_.probabilities())
-        numbers = self.label_distributions_.argmax(axis=1)
-        numbers = np.where(encoded >= 0, encoded, numbers)
-        self.transduction_ = self.classes_[numbers]
+        labelled = np.flatnonzero(encoded >= 0)
+        self.label_distributions_[labelled] = 0
+        self.label_distributions_[labelled, encoded[labelled]] = 1
+        self.transduction_ = self.classes_[self.label_distributions_.argmax(axis=1)]
         self.embedding_ = _numpy(self.engine_.embedding())
         self.history_ = self.engine_.history
         self.n_iter_ = len(self.history_)
 
-    def _answer(self, X: Any, edge_index: Any, edge_weight: Any) -> tuple[Tensor, Tensor]:
+    def _answer(
+        self, X: Any, edge_index: Any, edge_weight: Any
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Class probabilities and last states: remembered of fitted rows, found of new ones."""
         self._check_fitted()
         rows = checked_table(self, X, reset=False)
-        return self.engine_.predict(rows, *checked_edges(edge_index, edge_weight))
+        edges = checked_edges(edge_index, edge_weight)
+        check_edges(*edges, len(self.transduction_), rows.shape[0])
+        group = self._known.find(rows, *edges)
+        known, fitted = group >= 0, (self.label_distributions_, self.embedding_)
+        remembered = [self._known.mean(values, group[known]) for values in fitted]
+        if known.all():
+            return remembered[0], remembered[1]
+        probabilities, states = map(_numpy, self.engine_.predict(rows, *edges))
+        probabilities[known], states[known] = remembered
+        return probabilities, states
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "engine_"):

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from difformer.errors import DifformerError, RunError
+from difformer.estimators.known import KnownRows
 from difformer.nn.pretrained import describe
 from difformer.runs import RunDirectory, atomic
 from difformer.runs.tensors import load_tensors, save_tensors
@@ -14,7 +16,7 @@ from difformer.runs.tensors import load_tensors, save_tensors
 if TYPE_CHECKING:
     from difformer.estimators.classifier import DIFFormerClassifier
 
-FORMAT = 1
+FORMAT = 2
 ESTIMATOR = "estimator.json"
 CONTEXT = "context.safetensors"
 KINDS = {"i": "numbers", "u": "numbers", "b": "truths"}
@@ -34,6 +36,12 @@ def save_fitted(model: "DIFFormerClassifier", folder: Path) -> None:
 def write_fitted(model: "DIFFormerClassifier", run: RunDirectory) -> None:
     """Add the files of a fitted estimator to a run that is not finished yet."""
     weights, context = model.engine_.tensors()
+    known = model._known
+    context |= {
+        "known.prints": torch.from_numpy(known.prints.view(np.int64)),
+        "known.columns": torch.from_numpy(known.columns),
+        "known.glances": torch.from_numpy(known.glances.view(np.int64)),
+    }
     run.write_model(weights)
     save_tensors(run.path / CONTEXT, context)
     run.write_json(ESTIMATOR, described(model))
@@ -108,6 +116,10 @@ def _restored(
         model.feature_names_in_ = np.array(saved["feature_names"], dtype=object)
     engine = ENGINES[model.encoder]
     context = load_tensors(run.path / CONTEXT)
+    prints, columns, glances = (
+        context[f"known.{n}"].numpy() for n in ("prints", "columns", "glances")
+    )
+    model._known = KnownRows(prints.view(np.uint64), columns, glances.view(np.uint64))
     model.engine_ = engine.restore(saved["engine"], run.read_model(), context)
     model.engine_.history = run.read_metrics() if run.metrics.is_file() else []
     model._set_results(context["y"].numpy())

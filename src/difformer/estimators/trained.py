@@ -85,9 +85,12 @@ class TrainedEngine:
         rows, width = _features(x), self.context.x.shape[1]
         if rows.shape[1] != width:
             raise DataError(f"X must have {width} features as in fit, found {rows.shape[1]}.")
+        network = self.context.network
+        if network is not None:  # it computes in float64
+            rows = rows.double()
         states = self.context.encode(rows, edge_index, edge_weight)
         with torch.no_grad():
-            return self.model.readout(states).softmax(-1), states
+            return (network or self.model).readout(states).softmax(-1), states
 
     def trace(self, y: Tensor | None = None) -> Trace:
         """Energy parts of each layer."""

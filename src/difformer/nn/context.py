@@ -17,7 +17,9 @@ from difformer.data import neighbors
 from difformer.diffusion import Diffusivity, Neighbourhood, SparseWeights
 from difformer.diffusion.graph import check_edges, sparse_weights
 from difformer.diffusion.local import cross_weights
+from difformer.nn.conv import check_states
 from difformer.nn.encoder import DIFFormer
+from difformer.nn.frozen import FrozenNetwork, freeze
 from difformer.nn.structure import (
     Cache,
     Structure,
@@ -28,14 +30,16 @@ from difformer.nn.structure import (
 )
 
 ROWS = 1024  # new instances whose distances to the context are held at a time
+BLOCK = 2048  # new instances whose states stay in the cache
 
 
 @dataclass(frozen=True, eq=False)
 class FrozenContext:
     """An encoder, the instances it was fitted on, and their graph.
 
-    Cost of a prediction: one forward pass over the context, plus O(N L) for penalties that look at
-    all pairs; ``simple`` adds O(N C^2).
+    Cost of a prediction: O(N C^2) a layer where all that is asked of the context are sums
+    (``simple`` alone; they are found once). Else one forward pass over the context, plus O(N L) for
+    penalties that look at all pairs.
 
     Example:
         >>> model = DIFFormer(4, 8, 2).eval()
@@ -49,6 +53,7 @@ class FrozenContext:
     edge_index: Tensor | None = None
     edge_weight: Tensor | None = None
     _cache: Cache = field(default_factory=Cache, repr=False)
+    _frozen: Cache = field(default_factory=Cache, repr=False)
 
     @torch.no_grad()
     def predict(
@@ -76,9 +81,23 @@ class FrozenContext:
         was_training = model.training
         model.eval()
         try:
-            return self._diffuse(x, edge_index, edge_weight)
+            network = self.network
+            if network is None:
+                return self._diffuse(x, edge_index, edge_weight)
+            check_edges(edge_index, edge_weight, self.x.shape[0], x.shape[0])
+            check_states(x, model.config["in_channels"], "in_channels")
+            return _in_blocks(network, x).to(x.dtype)
         finally:
             model.train(was_training)
+
+    @property
+    def network(self) -> FrozenNetwork | None:
+        """What the encoder is for new rows where they need sums of the context alone."""
+        return self._frozen.get(  # type: ignore[no-any-return]
+            (self.x, self.edge_index, self.edge_weight),
+            lambda: freeze(self.model, self.x, self.structure),
+            like=tuple((id(p), p._version) for p in self.model.parameters()),
+        )
 
     def _diffuse(self, x: Tensor, edge_index: Tensor | None, edge_weight: Tensor | None) -> Tensor:
         model, known = self.model, self.structure
@@ -151,6 +170,13 @@ class FrozenContext:
             row, col = torch.cat([row, edge_index[1]]), torch.cat([col, edge_index[0]])
             values = torch.cat([values, given.to(values)])
         return sparse_weights(row, col, values, new, known + new)
+
+
+def _in_blocks(network: FrozenNetwork, x: Tensor) -> Tensor:
+    """States of new rows (N, F), a block at a time; CSR at once, for its states are dense."""
+    if x.layout == torch.sparse_csr or len(x) <= BLOCK:
+        return network.encode(x)
+    return torch.cat([network.encode(block) for block in x.split(BLOCK)])
 
 
 def _normalised(
