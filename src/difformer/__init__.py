@@ -11,13 +11,20 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from difformer import diffusion
-    from difformer.estimators import DIFFormerClassifier, LabelledKFold
+    from difformer.estimators import (
+        DIFFormerClassifier,
+        DIFFormerEncoder,
+        DIFFormerRegressor,
+        LabelledKFold,
+    )
     from difformer.nn import DIFFormer, DIFFormerConv
 
 _HOME = {
     "DIFFormer": "difformer.nn",
     "DIFFormerClassifier": "difformer.estimators",
     "DIFFormerConv": "difformer.nn",
+    "DIFFormerEncoder": "difformer.estimators",
+    "DIFFormerRegressor": "difformer.estimators",
     "LabelledKFold": "difformer.estimators",
 }
 
@@ -25,6 +32,8 @@ __all__ = [
     "DIFFormer",
     "DIFFormerClassifier",
     "DIFFormerConv",
+    "DIFFormerEncoder",
+    "DIFFormerRegressor",
     "LabelledKFold",
     "__version__",
     "diffusion",

@@ -25,6 +25,19 @@ class ConfigError(DifformerError, ValueError):
     """An argument or a configuration value is not allowed."""
 
 
+class MissingExtraError(ConfigError):
+    """What was asked for needs an optional package that is not installed.
+
+    Example:
+        >>> str(MissingExtraError("pyg"))
+        'needs pip install difformer[pyg]'
+    """
+
+    def __init__(self, extra: str) -> None:
+        super().__init__(f"needs pip install difformer[{extra}]")
+        self.extra = extra
+
+
 class RunError(DifformerError):
     """A run directory is missing, incomplete or damaged."""
 

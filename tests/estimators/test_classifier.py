@@ -147,7 +147,8 @@ def test_clone_and_parameters():
     assert copy is not model
     assert copy.get_params() == model.get_params()
     assert set(model.get_params()) == {
-        "encoder", "diffusivity", "options", "training", "random_state", "verbose",
+        "encoder", "diffusivity", "options", "training", "class_weight", "random_state",
+        "time_limit", "verbose",
     }  # fmt: skip
     assert copy.set_params(encoder="decoupled", diffusivity=None).encoder == "decoupled"
     with pytest.raises(ValueError, match="Invalid parameter"):

@@ -7,7 +7,9 @@ import torch
 
 from difformer.diffusion import Neighbourhood
 from difformer.errors import ConfigError
+from difformer.estimators.targets import Classes
 from difformer.nn.decoupled import DecoupledDIFFormer, default_mix, scaled_rows
+from difformer.training.objectives import ensemble_probabilities
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +35,20 @@ def structure_of(model, x, *edges):
     return model.encoder.structure(x, *edges)
 
 
+def begun(model, states, y):
+    """Q_0."""
+    with torch.no_grad():
+        guess = ensemble_probabilities(model(states))
+    return Classes(torch.from_numpy(y), 10).values(guess)
+
+
 def check(model, x, y, matrices, shares, *edges):
     """States, readout and labels of the model against the definition."""
     given = torch.from_numpy(x)
     states = model.states(given, *edges)
     expected = cases.diffused(cases.mixed(matrices, cases.symmetric, shares), x)
     np.testing.assert_allclose(states.numpy(), expected, atol=1e-8)
-    start = model.start(states, torch.from_numpy(y))
+    start = begun(model, states, y)
     q_0 = cases.clamped(cases.readout(model, expected), y)
     np.testing.assert_allclose(start.numpy(), q_0, atol=1e-8)
     p = cases.mixed(matrices, cases.by_row, shares)
@@ -77,7 +86,7 @@ def test_one_neighbourhood_and_other_settings(rows, neighbours):
     states = model.states(given)
     expected = cases.diffused(cases.symmetric(neighbours[0]), x, 7, 0.3)
     np.testing.assert_allclose(states.numpy(), expected, atol=1e-8)
-    start = model.start(states, torch.from_numpy(known))
+    start = begun(model, states, known)
     q = model.diffuse_labels(start, structure_of(model, given)).numpy()
     wanted = cases.labels_diffused(cases.by_row(neighbours[0]), start.numpy(), 3, 0.4)
     np.testing.assert_allclose(q, wanted, atol=1e-8)
@@ -105,7 +114,7 @@ def test_no_label_steps_leave_the_start(rows):
     x, _, known = rows
     model = DecoupledDIFFormer(64, 10, label_steps=0).double()
     given = torch.from_numpy(x)
-    start = model.start(model.states(given), torch.from_numpy(known))
+    start = begun(model, model.states(given), known)
     q = model.diffuse_labels(start, structure_of(model, given))
     torch.testing.assert_close(q, start, rtol=0, atol=1e-15)
 

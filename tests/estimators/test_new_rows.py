@@ -107,10 +107,10 @@ def test_a_row_beside_a_fitted_one_gets_nearly_its_answer(plain, rows):
 
 
 def test_asking_changes_nothing(plain, rows):
-    before = plain.engine_.probabilities().numpy().copy()
+    before = plain.engine_.answers().numpy().copy()
     first = plain.predict_proba(rows[3])
     plain.predict_proba(rows[3][:3] * 2)
-    np.testing.assert_array_equal(plain.engine_.probabilities().numpy(), before)
+    np.testing.assert_array_equal(plain.engine_.answers().numpy(), before)
     np.testing.assert_array_equal(plain.predict_proba(rows[3]), first)
 
 

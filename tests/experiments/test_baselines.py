@@ -9,10 +9,10 @@ import torch
 from scipy import sparse
 from sklearn.datasets import load_digits
 
-from difformer.errors import ConfigError, DataError
+from difformer.errors import ConfigError, DataError, MissingExtraError
 from difformer.experiments.baselines import BASELINES, baseline, methods
 from difformer.experiments.methods import METHODS, graph_learning, networks
-from difformer.experiments.task import MissingExtraError, Task, dense, scaled, spread
+from difformer.experiments.task import Task, dense, scaled, spread
 
 CLASSICS = ("laplace", "poisson")
 OTHERS = tuple(name for name in BASELINES if name not in CLASSICS)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from difformer.errors import ConfigError, DataError
+from difformer.errors import ConfigError, DataError, MissingExtraError
 from difformer.experiments.comparison import Case, compare, paired_interval, render
-from difformer.experiments.task import MissingExtraError, Task
+from difformer.experiments.task import Task
 
 TRUTH = np.array([0, 1, 0, 1, 0, 1, 0, 1, 0, 1])
 

@@ -88,7 +88,7 @@ def without_taught(saved: SavedRun, scored: Scored) -> Scored:
     """Leave out rows whose labels the run was taught: on them it would judge itself too well."""
     if saved.schema is None or saved.schema.id_column is None:
         return scored
-    taught_rows = (saved.model.engine_.y >= 0).numpy()
+    taught_rows = saved.model.engine_.target.known.numpy()
     taught = {name for name, is_taught in zip(saved.ids, taught_rows, strict=True) if is_taught}
     kept = np.array([name not in taught for name in scored.ids], dtype=bool)
     count = int((~kept).sum())

@@ -19,7 +19,7 @@ from difformer.data.splits import hold_out, per_class
 from difformer.data.tables import TableSchema, load_table
 from difformer.errors import ConfigError, DataError
 from difformer.estimators import DIFFormerClassifier
-from difformer.estimators.classifier import DEFAULT_TRAINING
+from difformer.estimators.base import DEFAULT_TRAINING
 from difformer.estimators.saving import write_fitted
 from difformer.nn.trace import Trace
 from difformer.runs import RunDirectory, atomic

@@ -8,18 +8,19 @@ from torch import Tensor
 
 from difformer.estimators.engine import Fitting, keywords_of, pack_edges, seeded_build
 from difformer.estimators.features import FeatureMap
+from difformer.estimators.targets import Target, independent, restored
 from difformer.nn.context import FrozenContext
 from difformer.nn.decoupled import (
     IN_INPUT_SPACE,
     DecoupledDIFFormer,
-    as_probabilities,
     scaled_rows,
+    with_mass,
+    without_mass,
 )
 from difformer.nn.pretrained import describe, restore
 from difformer.nn.trace import Trace, trace
 from difformer.runs.records import Record
 from difformer.training.config import TrainingConfig
-from difformer.training.objectives import ensemble_cross_entropy, ensemble_probabilities
 from difformer.training.trainer import train
 
 
@@ -34,13 +35,13 @@ class DecoupledEngine:
         options: Mapping[str, Any],
         features: FeatureMap,
         context: FrozenContext,
-        y: Tensor,
+        target: Target,
         history: list[Record],
     ) -> None:
         self.model, self.options, self.features = model, dict(options), features
-        self.context, self.y, self.history = context, y, history
+        self.context, self.target, self.history = context, target, history
         self._states = model.states(context.x, context.edge_index, context.edge_weight)
-        self._start = model.start(self._states, y)
+        self._start = target.values(self._guess(self._states))
 
     @classmethod
     def fit(
@@ -52,29 +53,21 @@ class DecoupledEngine:
         if features.constant is not None:  # few features: principal components add nothing
             options = {"diffusivity": (IN_INPUT_SPACE,), **options}
         model = seeded_build(
-            given.seed, lambda: DecoupledDIFFormer(x.shape[1], given.classes, **options)
+            given.seed, lambda: DecoupledDIFFormer(x.shape[1], given.target.outputs, **options)
         )
         states = model.states(x, given.edge_index, given.edge_weight)
-        rows, y, train_mask, val_mask = _rows_to_learn_from(given)
-        seen = states[rows]
-        result = train(
-            model,
-            lambda: model(seen),
-            y,
-            train_mask,
-            config,
-            val_mask,
-            run=given.run,
-            progress=given.progress,
-            objective=independent_members,
-            predict=ensemble_probabilities,
-        )
+        history = _teach(model, states, given, config)
         context = FrozenContext(model.encoder, x, given.edge_index, given.edge_weight)
-        return cls(model, options, features, context, given.y, result.history)
+        return cls(model, options, features, context, given.target, history)
 
-    def probabilities(self) -> Tensor:
-        """Class probabilities of the fitted rows, (N, C)."""
-        return self.model.diffuse_labels(self._start, self.context.structure)
+    @torch.no_grad()
+    def _guess(self, states: Tensor) -> Tensor:
+        """What the readout says, (N, K)."""
+        return self.target.read(self.model(states))
+
+    def answers(self) -> Tensor:
+        """What is said of the fitted rows, (N, K)."""
+        return self.model.diffuse_labels(self._start, self.context.structure, self.target.mass)
 
     def embedding(self) -> Tensor:
         """Diffused features, (N, P)."""
@@ -87,13 +80,13 @@ class DecoupledEngine:
         model, context = self.model, self.context
         rows = self.features.apply(x)
         states = scaled_rows(context.encode(rows, edge_index, edge_weight))
-        start = model.start(states, torch.full((len(rows),), -1))
+        q = start = with_mass(self._guess(states))
         towards = context.towards(rows, edge_index, edge_weight)
-        known, q = self._start, start
+        known = known_start = with_mass(self._start, self.target.mass)
         for _ in range(model.label_steps):
             q = model.label_step(q, start, towards, known)
-            known = model.label_step(known, self._start, context.structure)
-        return as_probabilities(q), states
+            known = model.label_step(known, known_start, context.structure)
+        return without_mass(q), states
 
     def trace(self, y: Tensor | None = None) -> Trace:
         """Energy parts of the diffusion of states."""
@@ -105,13 +98,13 @@ class DecoupledEngine:
         options = dict(self.options)
         if "diffusivity" in options:
             options["diffusivity"] = describe(options["diffusivity"])
-        classes = self._start.shape[1]
-        return {"options": options, "in_channels": self.context.x.shape[1], "classes": classes}
+        target = self.target.describe()
+        return {"options": options, "in_channels": self.context.x.shape[1], "target": target}
 
     def tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Weights of the readout; features, edges and labels of the fitted rows."""
         context = self.context
-        saved = {"x": context.x, "y": self.y}
+        saved = {"x": context.x, "y": self.target.y}
         saved |= pack_edges(context.edge_index, context.edge_weight)
         saved |= {f"features.{name}": t for name, t in self.features.tensors().items()}
         return self.model.state_dict(), saved
@@ -124,7 +117,8 @@ class DecoupledEngine:
         options = dict(described["options"])
         if "diffusivity" in options:
             options["diffusivity"] = restore(options["diffusivity"])
-        model = DecoupledDIFFormer(described["in_channels"], described["classes"], **options)
+        target = restored(described["target"], context["y"])
+        model = DecoupledDIFFormer(described["in_channels"], target.outputs, **options)
         model.load_state_dict(weights)
         model.eval()
         prefix = "features."
@@ -134,20 +128,28 @@ class DecoupledEngine:
         frozen = FrozenContext(
             model.encoder, context["x"], context.get("edge_index"), context.get("edge_weight")
         )
-        return cls(model, options, features, frozen, context["y"], [])
+        return cls(model, options, features, frozen, target, [])
 
 
-def independent_members(outputs: Tensor, y: Tensor, mask: Tensor) -> Tensor:
-    """Sum of the members' losses: weight decay then acts on each as if it were alone."""
-    return len(outputs) * ensemble_cross_entropy(outputs, y, mask)
-
-
-def _rows_to_learn_from(given: Fitting) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Rows the readout ever looks at, their classes, and which of them train and validate."""
-    if given.validation is None:
-        rows = given.y >= 0
-        return rows, given.y[rows], torch.ones(int(rows.sum()), dtype=torch.bool), None
-    mask, classes = given.validation
-    rows = (given.y >= 0) | mask
-    y = torch.where(mask, classes, given.y)[rows]
-    return rows, y, (given.y >= 0)[rows], mask[rows]
+def _teach(
+    model: DecoupledDIFFormer, states: Tensor, given: Fitting, config: TrainingConfig
+) -> list[Record]:
+    """Train the readout on the labelled rows alone; nothing happens where there are none."""
+    y, train_mask, val_mask = given.labels()
+    rows = train_mask if val_mask is None else train_mask | val_mask
+    if not rows.any():
+        return []
+    seen = states[rows]
+    result = train(
+        model,
+        lambda: model(seen),
+        y[rows],
+        train_mask[rows],
+        config,
+        None if val_mask is None else val_mask[rows],
+        run=given.run,
+        progress=given.progress,
+        objective=independent(given.target.objective(0.0)),
+        predict=given.target.read,
+    )
+    return result.history

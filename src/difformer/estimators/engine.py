@@ -1,9 +1,9 @@
 """What stands behind an estimator: a way to fit an encoder and to answer for new rows.
 
-An engine sees tensors and class numbers only; labels, names and tables belong to the estimator.
-Adding one means one class here or beside, and one entry in ``ENGINES``.
+An engine sees tensors and a target only; labels, names and tables belong to the estimator. Adding
+one means one class here or beside, and one entry in ``ENGINES``.
 
-Letters: N fitted instances, F features, C classes, O new rows.
+Letters: N fitted instances, F features, K outputs, O new rows.
 """
 
 import inspect
@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from difformer.estimators.targets import Target
 from difformer.nn.trace import Trace
 from difformer.runs import RunDirectory
 from difformer.runs.records import Record
@@ -30,11 +31,10 @@ class Fitting:
 
     Attributes:
         x: Features (N, F), dense or CSR.
-        y: Class numbers of the rows to learn from, -1 elsewhere, (N,).
-        classes: C.
+        target: What is known of the rows.
         edge_index: (2, E) or None.
         edge_weight: (E,) or None.
-        validation: Rows that choose the best epoch, (N,) bool, and their classes; or None.
+        validation: Rows that choose the best epoch, (N,) bool, and their ``y``; or None.
         seed: Of the initial weights and of training.
         run: Where to keep checkpoints and metrics, or None.
         progress: Called after each epoch.
@@ -42,8 +42,7 @@ class Fitting:
     """
 
     x: Any
-    y: Tensor
-    classes: int
+    target: Target
     edge_index: Tensor | None = None
     edge_weight: Tensor | None = None
     validation: tuple[Tensor, Tensor] | None = None
@@ -52,21 +51,29 @@ class Fitting:
     progress: Report | None = None
     notice: Callable[[str], None] | None = None
 
+    def labels(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """``y`` of training and validation together, and the masks of both, (N,)."""
+        y, train = self.target.y, self.target.known
+        if self.validation is None:
+            return y, train, None
+        mask, chosen = self.validation
+        return torch.where(mask, chosen, y), train, mask
+
 
 class Engine(Protocol):
     """A fitted encoder with its context."""
 
     keywords: ClassVar[frozenset[str]]  # the options that ``fit`` knows
     history: list[Record]
-    y: Tensor
+    target: Target
 
     @classmethod
     def fit(cls, given: Fitting, options: Mapping[str, Any], config: TrainingConfig) -> "Engine":
         """Fit. ``options`` are those of the encoder, ``config`` those of training."""
         ...
 
-    def probabilities(self) -> Tensor:
-        """Class probabilities of the fitted rows, (N, C)."""
+    def answers(self) -> Tensor:
+        """What is said of the fitted rows, (N, K): probabilities, or numbers."""
         ...
 
     def embedding(self) -> Tensor:
@@ -76,7 +83,7 @@ class Engine(Protocol):
     def predict(
         self, x: Any, edge_index: Tensor | None = None, edge_weight: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Class probabilities (O, C) and last states (O, width) of new rows."""
+        """Answers (O, K) and last states (O, width) of new rows."""
         ...
 
     def trace(self, y: Tensor | None = None) -> Trace:

@@ -7,6 +7,7 @@ are alike is less likely than 1e-19. Zeros add nothing, so dense and sparse tabl
 Shapes: N fitted rows, O new rows, F features, E edges.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,20 @@ class KnownRows:
         columns = _telling(x)
         glances = _of_features(x[:, columns])[:, 0]
         return cls(fingerprints(x, edge_index, edge_weight), columns, glances)
+
+    def arrays(self) -> dict[str, NDArray[np.int64]]:
+        """Everything, for a file."""
+        return {
+            "known.prints": self.prints.view(np.int64),
+            "known.columns": self.columns,
+            "known.glances": self.glances.view(np.int64),
+        }
+
+    @classmethod
+    def from_arrays(cls, saved: Mapping[str, NDArray[Any]]) -> "KnownRows":
+        """The reverse of :meth:`arrays`."""
+        prints, columns, glances = (saved[f"known.{n}"] for n in ("prints", "columns", "glances"))
+        return cls(prints.view(np.uint64), columns, glances.view(np.uint64))
 
     def find(
         self, x: Any, edge_index: Tensor | None, edge_weight: Tensor | None

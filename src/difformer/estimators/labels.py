@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from sklearn.utils.validation import column_or_1d
 
 from difformer.errors import DataError
@@ -52,6 +53,58 @@ def encode_labels(y: Any, rows: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
     encoded = np.full(rows, UNLABELLED, dtype=np.int64)
     encoded[known] = numbers
     return classes, encoded
+
+
+def holds_marks(y: Any) -> bool:
+    """Whether labels come in several columns, dense or sparse."""
+    if sparse.issparse(y):
+        return bool(y.shape[1] > 1)
+    given = np.asarray(y, dtype=object) if isinstance(y, (list, tuple)) else np.asarray(y)
+    return given.ndim == 2 and given.shape[1] > 1
+
+
+def encode_marks(y: Any, rows: int) -> NDArray[np.float32]:
+    """Marks of each row, (N, C): 1 there, 0 not there, NaN unknown (as -1 and None are).
+
+    Raises:
+        DataError: On a wrong length, another number, or nothing known.
+    """
+    given = y.toarray() if sparse.issparse(y) else np.asarray(y)
+    try:
+        marks = given.astype(np.float32)
+    except (TypeError, ValueError):
+        raise DataError("y of several columns must hold marks, 1 or 0, found texts.") from None
+    if len(marks) != rows:
+        raise DataError(f"y must hold a row of marks for each of {rows} rows, found {len(marks)}.")
+    marks[marks == UNLABELLED] = np.nan
+    other = ~np.isin(marks, (0, 1)) & ~np.isnan(marks)
+    if other.any():
+        raise DataError(
+            "Unknown label type: y of several columns must hold marks, 1 or 0 (-1 unknown), "
+            f"found {marks[other][0]:g}."
+        )
+    if np.isnan(marks).all():
+        raise DataError(f"y must mark at least one row, found {rows} unlabelled.")
+    return marks
+
+
+def encode_numbers(y: Any, rows: int) -> NDArray[np.float64]:
+    """Numbers of each row, (N,) or (N, T); NaN unknown.
+
+    Raises:
+        DataError: On a wrong shape, texts, infinity, or nothing known.
+    """
+    try:
+        numbers = np.array(y, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError("y must hold numbers, found something else.") from None
+    if numbers.ndim not in (1, 2) or len(numbers) != rows or numbers.size == 0:
+        raise DataError(f"y must hold numbers for each of {rows} rows, found {numbers.shape}.")
+    if np.isinf(numbers).any():
+        raise DataError("y must be finite, or NaN where unknown, found infinity.")
+    if np.isnan(numbers).all():
+        raise DataError(f"y must hold at least one number, found {rows} unknown rows.")
+    return numbers
 
 
 def labelled_rows(given: NDArray[Any]) -> NDArray[np.bool_]:

@@ -2,28 +2,28 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 
 from difformer.errors import DifformerError, RunError
 from difformer.estimators.known import KnownRows
-from difformer.nn.pretrained import describe
+from difformer.estimators.names import Names
+from difformer.nn.pretrained import describe, restore
 from difformer.runs import RunDirectory, atomic
 from difformer.runs.tensors import load_tensors, save_tensors
 
 if TYPE_CHECKING:
-    from difformer.estimators.classifier import DIFFormerClassifier
+    from difformer.estimators.base import DIFFormerEstimator
 
+Estimator = TypeVar("Estimator", bound="DIFFormerEstimator")
 FORMAT = 2
 ESTIMATOR = "estimator.json"
 CONTEXT = "context.safetensors"
-KINDS = {"i": "numbers", "u": "numbers", "b": "truths"}
-TYPES: dict[str, Any] = {"numbers": np.int64, "truths": np.bool_, "texts": np.str_}
 
 
-def save_fitted(model: "DIFFormerClassifier", folder: Path) -> None:
+def save_fitted(model: "DIFFormerEstimator", folder: Path) -> None:
     """Make a finished run directory of a fitted estimator."""
     described(model)  # what no file can hold is refused before there is a folder
     run = RunDirectory.create(folder, {"estimator": type(model).__name__})
@@ -33,40 +33,53 @@ def save_fitted(model: "DIFFormerClassifier", folder: Path) -> None:
     run.finish({"epochs": model.n_iter_})
 
 
-def write_fitted(model: "DIFFormerClassifier", run: RunDirectory) -> None:
+def write_fitted(model: "DIFFormerEstimator", run: RunDirectory) -> None:
     """Add the files of a fitted estimator to a run that is not finished yet."""
     weights, context = model.engine_.tensors()
-    known = model._known
-    context |= {
-        "known.prints": torch.from_numpy(known.prints.view(np.int64)),
-        "known.columns": torch.from_numpy(known.columns),
-        "known.glances": torch.from_numpy(known.glances.view(np.int64)),
-    }
+    known = {name: torch.from_numpy(part) for name, part in model._known.arrays().items()}
     run.write_model(weights)
-    save_tensors(run.path / CONTEXT, context)
+    save_tensors(run.path / CONTEXT, context | known)
     run.write_json(ESTIMATOR, described(model))
 
 
-def described(model: "DIFFormerClassifier") -> dict[str, Any]:
+def described(model: "DIFFormerEstimator") -> dict[str, Any]:
     """All but the tensors, as JSON holds it.
 
     Raises:
         ConfigError: For a parameter that no file can hold, such as a penalty made from a function.
     """
-    parameters = model.get_params(deep=False)
-    if parameters["diffusivity"] is not None:
-        parameters["diffusivity"] = describe(parameters["diffusivity"])
+    names = model._names
     saved = {
         "format": FORMAT,
-        "parameters": parameters,
-        "classes": model.classes_.tolist(),
-        "classes_are": KINDS.get(model.classes_.dtype.kind, "texts"),
+        "estimator": type(model).__name__,
+        "parameters": _described_parameters(model.get_params(deep=False)),
+        "own": model._own_state(),
         "n_features_in": model.n_features_in_,
         "feature_names": getattr(model, "feature_names_in_", np.array([])).tolist(),
+        "node_id": None if names is None else names.names.tolist(),
+        "n_edges_left_out": model.n_edges_left_out_,
         "n_iter": model.n_iter_,
         "engine": model.engine_.describe(),
     }
     return {name: _plain(value) for name, value in saved.items()}
+
+
+def _described_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
+    if parameters["diffusivity"] is not None:
+        parameters["diffusivity"] = describe(parameters["diffusivity"])
+    if isinstance(parameters["random_state"], np.random.RandomState):
+        parameters["random_state"] = None  # a generator's state is not a parameter
+    if isinstance(parameters.get("class_weight"), Mapping):  # its keys may be numbers
+        parameters["class_weight"] = list(map(list, parameters["class_weight"].items()))
+    return parameters
+
+
+def _restored_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
+    if parameters["diffusivity"] is not None:
+        parameters["diffusivity"] = restore(parameters["diffusivity"])
+    if isinstance(parameters.get("class_weight"), list):
+        parameters["class_weight"] = dict(parameters["class_weight"])
+    return parameters
 
 
 def _plain(value: Any) -> Any:
@@ -78,11 +91,11 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def load_fitted(kind: "type[DIFFormerClassifier]", folder: Path) -> "DIFFormerClassifier":
+def load_fitted(kind: type[Estimator], folder: Path) -> Estimator:
     """Restore a fitted estimator from a run directory.
 
     Raises:
-        RunError: If a file is missing, damaged, or not of this version.
+        RunError: If a file is missing, damaged, not of this version, or of another estimator.
     """
     run = RunDirectory.open(folder)
     if not run.is_finished:
@@ -91,6 +104,8 @@ def load_fitted(kind: "type[DIFFormerClassifier]", folder: Path) -> "DIFFormerCl
     saved = atomic.read_json(folder / ESTIMATOR)
     if saved.get("format") != FORMAT:
         raise RunError(f"{folder / ESTIMATOR} must be of format {FORMAT}.")
+    if saved.get("estimator") != kind.__name__:
+        raise RunError(f"{folder} must hold a {kind.__name__}, found a {saved.get('estimator')}.")
     try:
         return _restored(kind, saved, run)
     except DifformerError:
@@ -100,28 +115,20 @@ def load_fitted(kind: "type[DIFFormerClassifier]", folder: Path) -> "DIFFormerCl
         raise RunError(f"{folder} does not hold a model of this version: {reason}") from None
 
 
-def _restored(
-    kind: "type[DIFFormerClassifier]", saved: dict[str, Any], run: RunDirectory
-) -> "DIFFormerClassifier":
-    from difformer.estimators.classifier import ENGINES
-    from difformer.nn.pretrained import restore
+def _restored(kind: type[Estimator], saved: dict[str, Any], run: RunDirectory) -> Estimator:
+    from difformer.estimators.base import ENGINES
 
-    parameters = dict(saved["parameters"])
-    if parameters["diffusivity"] is not None:
-        parameters["diffusivity"] = restore(parameters["diffusivity"])
-    model = kind(**parameters)
-    model.classes_ = np.array(saved["classes"], dtype=TYPES[saved["classes_are"]])
+    model = kind(**_restored_parameters(dict(saved["parameters"])))
+    model._restore_own(saved["own"])
     model.n_features_in_ = int(saved["n_features_in"])
     if saved.get("feature_names"):
         model.feature_names_in_ = np.array(saved["feature_names"], dtype=object)
-    engine = ENGINES[model.encoder]
+    model._names = None if saved["node_id"] is None else Names(np.array(saved["node_id"]))
+    model.n_edges_left_out_ = int(saved["n_edges_left_out"])
     context = load_tensors(run.path / CONTEXT)
-    prints, columns, glances = (
-        context[f"known.{n}"].numpy() for n in ("prints", "columns", "glances")
-    )
-    model._known = KnownRows(prints.view(np.uint64), columns, glances.view(np.uint64))
-    model.engine_ = engine.restore(saved["engine"], run.read_model(), context)
+    model._known = KnownRows.from_arrays({name: t.numpy() for name, t in context.items()})
+    model.engine_ = ENGINES[model.encoder].restore(saved["engine"], run.read_model(), context)
     model.engine_.history = run.read_metrics() if run.metrics.is_file() else []
-    model._set_results(context["y"].numpy())
+    model._remember()
     model.n_iter_ = int(saved["n_iter"])
     return model

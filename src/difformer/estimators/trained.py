@@ -1,7 +1,6 @@
 """The end-to-end engine: a DIFFormer whose maps are trained through the diffusion."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from difformer.data.instances import Features
 from difformer.errors import ConfigError, DataError
 from difformer.estimators.engine import Fitting, keywords_of, pack, pack_edges, seeded_build, unpack
+from difformer.estimators.targets import Target, restored
 from difformer.nn import DIFFormer, FrozenContext
 from difformer.nn.memory import plan_memory
 from difformer.nn.pretrained import describe, restore
@@ -18,7 +18,6 @@ from difformer.nn.structure import to_tensor
 from difformer.nn.trace import Trace
 from difformer.runs.records import Record
 from difformer.training.config import TrainingConfig
-from difformer.training.objectives import consistency_cross_entropy, ensemble_probabilities
 from difformer.training.trainer import train
 
 
@@ -27,8 +26,8 @@ class TrainedEngine:
 
     keywords: ClassVar[frozenset[str]] = keywords_of(DIFFormer)
 
-    def __init__(self, context: FrozenContext, y: Tensor, history: list[Record]) -> None:
-        self.context, self.y, self.history = context, y, history
+    def __init__(self, context: FrozenContext, target: Target, history: list[Record]) -> None:
+        self.context, self.target, self.history = context, target, history
 
     @property
     def model(self) -> DIFFormer:
@@ -40,17 +39,17 @@ class TrainedEngine:
         cls, given: Fitting, options: Mapping[str, Any], config: TrainingConfig
     ) -> "TrainedEngine":
         """Train all maps on the labelled rows, with every row in the diffusion."""
-        x = _features(given.x)
+        x, target = _features(given.x), given.target
+        y, mask, val_mask = given.labels()
+        if not mask.any():
+            raise DataError(
+                "encoder 'trained' learns from labels, found none; 'decoupled' can do without."
+            )
         model = seeded_build(
-            given.seed, lambda: DIFFormer(x.shape[1], out_channels=given.classes, **options)
+            given.seed, lambda: DIFFormer(x.shape[1], out_channels=target.outputs, **options)
         )
         _check_schedule(model, given, config)
         _fit_into_memory(model, x, given, config)
-        mask, y = given.y >= 0, given.y
-        val_mask = None
-        if given.validation is not None:
-            val_mask, classes = given.validation
-            y = torch.where(val_mask, classes, y)
         result = train(
             model,
             views_of(model, config.views, x, given.edge_index, given.edge_weight),
@@ -60,17 +59,17 @@ class TrainedEngine:
             val_mask,
             run=given.run,
             progress=given.progress,
-            objective=partial(consistency_cross_entropy, weight=config.consistency),
-            predict=ensemble_probabilities,
+            objective=target.objective(config.consistency),
+            predict=target.read,
         )
         model.workspace.release()
         context = FrozenContext(model, x, given.edge_index, given.edge_weight)
-        return cls(context, given.y, result.history)
+        return cls(context, target, result.history)
 
     @torch.no_grad()
-    def probabilities(self) -> Tensor:
-        """Class probabilities of the fitted rows, (N, C)."""
-        return self.model.readout(self.embedding()).softmax(-1)
+    def answers(self) -> Tensor:
+        """What is said of the fitted rows, (N, K)."""
+        return self.target.read(self.model.readout(self.embedding()).unsqueeze(0))
 
     @torch.no_grad()
     def embedding(self) -> Tensor:
@@ -90,7 +89,8 @@ class TrainedEngine:
             rows = rows.double()
         states = self.context.encode(rows, edge_index, edge_weight)
         with torch.no_grad():
-            return (network or self.model).readout(states).softmax(-1), states
+            outputs = (network or self.model).readout(states)
+        return self.target.read(outputs.unsqueeze(0)), states
 
     def trace(self, y: Tensor | None = None) -> Trace:
         """Energy parts of each layer."""
@@ -100,13 +100,13 @@ class TrainedEngine:
     def describe(self) -> dict[str, Any]:
         """The encoder's own configuration."""
         config = {**self.model.config, "diffusivity": describe(self.model.config["diffusivity"])}
-        return {"model": config}
+        return {"model": config, "target": self.target.describe()}
 
     def tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Weights of the encoder; features, edges and labels of the fitted rows."""
         context = self.context
         edges = pack_edges(context.edge_index, context.edge_weight)
-        return self.model.state_dict(), {**pack("x", context.x), **edges, "y": self.y}
+        return self.model.state_dict(), {**pack("x", context.x), **edges, "y": self.target.y}
 
     @classmethod
     def restore(
@@ -118,7 +118,8 @@ class TrainedEngine:
         model.load_state_dict(weights)
         model.eval()
         edges = context.get("edge_index"), context.get("edge_weight")
-        return cls(FrozenContext(model, unpack("x", context), *edges), context["y"], [])
+        target = restored(described["target"], context["y"])
+        return cls(FrozenContext(model, unpack("x", context), *edges), target, [])
 
 
 def _fit_into_memory(model: DIFFormer, x: Tensor, given: Fitting, config: TrainingConfig) -> None:

@@ -17,9 +17,9 @@ from rich.table import Table
 from rich.text import Text
 from scipy import stats
 
-from difformer.errors import ConfigError, DataError, one_of
+from difformer.errors import ConfigError, DataError, MissingExtraError, one_of
 from difformer.experiments.baselines import FitPredict
-from difformer.experiments.task import HIDDEN, MissingExtraError, Task
+from difformer.experiments.task import HIDDEN, Task
 
 CONFIDENCE = 0.95
 

@@ -12,7 +12,7 @@ from scipy import sparse
 from sklearn.preprocessing import normalize
 
 from difformer.data.instances import UNLABELLED, Features
-from difformer.errors import ConfigError, DataError
+from difformer.errors import DataError
 from difformer.nn.decoupled import ROW_NORM
 
 Probabilities: TypeAlias = NDArray[np.float64]  # (N, C), rows sum to 1
@@ -20,19 +20,6 @@ Probabilities: TypeAlias = NDArray[np.float64]  # (N, C), rows sum to 1
 HIDDEN = UNLABELLED
 MAX_DENSE_ENTRIES = 20_000_000  # 80 MB in float32; wider count tables are projected instead
 PROJECTED = 256
-
-
-class MissingExtraError(ConfigError):
-    """A method needs an optional package that is not installed.
-
-    Example:
-        >>> str(MissingExtraError("pyg"))
-        'needs pip install difformer[pyg]'
-    """
-
-    def __init__(self, extra: str) -> None:
-        super().__init__(f"needs pip install difformer[{extra}]")
-        self.extra = extra
 
 
 @dataclass(frozen=True, slots=True, eq=False)

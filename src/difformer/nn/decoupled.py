@@ -6,6 +6,7 @@ holds for what it does. Three stages on fixed operators S (symmetric) and P (row
     states   Z <- (1 - beta) S Z + beta X       lowers |Z - X|^2 + (1 - beta)/beta tr Z'(I - S)Z
     readout  an ensemble: one linear map, and MLPs softmax(V LN(relu(W z))), labelled rows only
     labels   Q <- (1 - gamma) P Q + gamma Q_0   Q_0: the labels where known, else the readout's
+                                                (numbers and marks likewise)
 
 This is what works with few labels (docs/decisions.md): the fixed operators come from neighbours in
 input space and in centred principal components, and from the observed graph where there is one.
@@ -131,19 +132,10 @@ class DecoupledDIFFormer(nn.Module):
         return torch.stack([member(states) for member in self.members])
 
     @torch.no_grad()
-    def start(self, states: Tensor, y: Tensor) -> Tensor:
-        """Q_0: one-hot where y >= 0, else the ensemble's mean probabilities, (N, C)."""
-        probabilities = self(states).softmax(-1).mean(0)
-        known = y >= 0
-        one_hot = torch.zeros_like(probabilities)
-        one_hot[known, y[known]] = 1
-        return torch.where(known.unsqueeze(1), one_hot, probabilities)
-
-    @torch.no_grad()
     def label_step(
         self, q: Tensor, start: Tensor, structure: Structure, context: Tensor | None = None
     ) -> Tensor:
-        """One step of the class probabilities; towards a context's, if given."""
+        """One step of what is known or guessed, (N, K); towards a context's, if given."""
         total = torch.zeros_like(start)
         for weights, share in zip(structure.weights, self._shares(structure), strict=True):
             assert weights is not None
@@ -157,12 +149,17 @@ class DecoupledDIFFormer(nn.Module):
         return [float(share) for share in layer.mix_shares(structure)]
 
     @torch.no_grad()
-    def diffuse_labels(self, start: Tensor, structure: Structure) -> Tensor:
-        """Class probabilities after all label steps, (N, C); rows sum to 1."""
-        q = start
+    def diffuse_labels(
+        self, start: Tensor, structure: Structure, mass: Tensor | None = None
+    ) -> Tensor:
+        """Answers after all label steps from Q_0 (N, K), (N, K): rows sum up as in Q_0.
+
+        ``mass`` (N,): how much each row counts. Default: all the same.
+        """
+        q = start = with_mass(start, mass)
         for _ in range(self.label_steps):
             q = self.label_step(q, start, structure)
-        return as_probabilities(q)
+        return without_mass(q)
 
 
 def default_mix(terms: Sequence[Diffusivity]) -> tuple[float, ...]:
@@ -178,9 +175,15 @@ def default_mix(terms: Sequence[Diffusivity]) -> tuple[float, ...]:
     return weights if on_graph in weights else (*weights, on_graph)
 
 
-def as_probabilities(q: Tensor) -> Tensor:
-    """Rows that sum to 1, up to what an instance without any neighbour has lost."""
-    return q / q.sum(1, keepdim=True).clamp_min(torch.finfo(q.dtype).tiny)
+def with_mass(q: Tensor, mass: Tensor | None = None) -> Tensor:
+    """A column beside (N, K) that diffuses too: how much each row counts, (N,). Default: 1."""
+    column = torch.ones_like(q[:, :1]) if mass is None else mass.to(q).unsqueeze(1)
+    return torch.cat([q * column, column], 1)
+
+
+def without_mass(q: Tensor) -> Tensor:
+    """Divided by that column, for an instance without any neighbour loses mass, (N, K)."""
+    return q[:, :-1] / q[:, -1:].clamp_min(torch.finfo(q.dtype).tiny)
 
 
 def scaled_rows(z: Tensor) -> Tensor:

@@ -310,6 +310,7 @@ class DIFFormer(nn.Module):
             rate,
             masks.derive(key, index),
             self.recompute,
+            index == len(self.convs),
             workspace,
         )
 

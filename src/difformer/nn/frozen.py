@@ -75,7 +75,8 @@ class FrozenLayer(nn.Module):
 class FrozenNetwork(nn.Module):
     """An encoder and its readout for new instances, each by itself: O(L C^2) a row of L layers.
 
-    Made by :func:`freeze`. Input (N, F), dense or CSR; outputs are float64.
+    Made by :func:`freeze`. Input (N, F), dense or CSR; outputs are float64, or float32 after
+    :meth:`single`.
     """
 
     def __init__(self, model: DIFFormer, layers: list[FrozenLayer]) -> None:
@@ -84,6 +85,7 @@ class FrozenNetwork(nn.Module):
         self.input_map, self.output_map = (p if p is None else p.double() for p in parts)
         self.norms = copy.deepcopy(model.norms).double()
         self.layers, self.late = nn.ModuleList(layers), model.late
+        self.dtype = torch.float64
         self.requires_grad_(False)
         self.eval()
 
@@ -105,13 +107,21 @@ class FrozenNetwork(nn.Module):
 
     def embed(self, x: Tensor) -> Tensor:
         """Initial states, (N, C)."""
-        z = x.double()
+        z = x.to(self.dtype)
         if self.input_map is not None:
             z = z @ self.input_map.weight.t() + self.input_map.bias
         elif z.layout == torch.sparse_csr:
             z = z.to_dense()
         z = self.norms[0](z) if self.norms else z
         return z if self.late or self.input_map is None else z.relu()
+
+    def single(self) -> "FrozenNetwork":
+        """A copy that computes in float32, for programs that do so."""
+        found = copy.deepcopy(self).float()
+        found.dtype = torch.float32
+        for layer in cast("list[FrozenLayer]", list(found.layers)):
+            layer.noise *= torch.finfo(torch.float32).eps / torch.finfo(torch.float64).eps
+        return found
 
 
 @torch.no_grad()

@@ -55,6 +55,8 @@ class Finish:
         dropout: Rate; 0 while evaluating.
         key: Which mask.
         recompute: The model's plan, see :class:`difformer.nn.DIFFormer`.
+        last: Whether the backward comes next: what it would find stored is not long in making, and
+            memory is at its peak.
         workspace: Where memory for states is taken from.
     """
 
@@ -63,6 +65,7 @@ class Finish:
     dropout: float = 0.0
     key: int = 0
     recompute: str = "products"
+    last: bool = False
     workspace: Workspace | None = None
 
     def enter(self, x: Tensor, linear: nn.Linear) -> Tensor:
@@ -98,7 +101,7 @@ class Finish:
             relu=self.relu,
             dropout=self.dropout,
             key=self.key,
-            store=kept or (motion.store and self.recompute == "products"),
+            store=kept or (motion.store and self.recompute == "products" and not self.last),
             store_neighbours=self.recompute != "steps",
         )
 

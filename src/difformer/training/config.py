@@ -35,6 +35,8 @@ class TrainingConfig(Settings):
         memory: Bytes that the process may use at its peak, as a number or like ``"3GiB"``. Where it
             is short, more is recomputed in the backward; the results are the same to the last bit.
             None: no limit is set.
+        time_limit: Seconds of epochs after which training stops; how far it gets then depends on
+            the machine. None: no limit.
         seed: Of the random stream during training, dropout for instance. The weights are
             initialised before, by whoever makes the model.
 
@@ -61,6 +63,7 @@ class TrainingConfig(Settings):
     eval_every: int = Field(default=1, ge=1)
     checkpoint_every: int = Field(default=50, ge=0)
     memory: Annotated[int | None, BeforeValidator(_bytes)] = Field(default=None, ge=1)
+    time_limit: float | None = Field(default=None, gt=0)
     seed: int = Field(default=0, ge=0, lt=2**63)
 
 

@@ -56,22 +56,31 @@ def cross_entropy(
     return losses.mean() if weights is None else (weights * losses).sum() / weights.sum()
 
 
-def ensemble_cross_entropy(outputs: Tensor, y: Tensor, mask: Tensor) -> Tensor:
+def ensemble_cross_entropy(
+    outputs: Tensor, y: Tensor, mask: Tensor, *, class_weight: Tensor | None = None
+) -> Tensor:
     """Mean over the members of their cross-entropies, so that each learns on its own.
 
     Shapes:
-        outputs (M, N, C); y and mask (N,); the result ().
+        outputs (M, N, C); y and mask (N,); class_weight (C,); the result ().
 
     Raises:
         ConfigError: As ``cross_entropy``.
     """
     if outputs.dim() != 3:
         raise ConfigError(f"outputs must have shape (M, N, C), found {_shape(outputs)}.")
-    return torch.stack([cross_entropy(member, y, mask) for member in outputs]).mean()
+    losses = [cross_entropy(member, y, mask, class_weight=class_weight) for member in outputs]
+    return torch.stack(losses).mean()
 
 
 def consistency_cross_entropy(
-    outputs: Tensor, y: Tensor, mask: Tensor, *, weight: float = 1.0, temperature: float = 0.5
+    outputs: Tensor,
+    y: Tensor,
+    mask: Tensor,
+    *,
+    weight: float = 1.0,
+    temperature: float = 0.5,
+    class_weight: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy of random views of one model, and agreement of the views on every row.
 
@@ -80,9 +89,9 @@ def consistency_cross_entropy(
     eqs. 4 to 6). One view, as in evaluation, has nothing to agree with.
 
     Shapes:
-        outputs (V, N, C), one entry a view; y and mask (N,); the result ().
+        outputs (V, N, C), one entry a view; y and mask (N,); class_weight (C,); the result ().
     """
-    loss = ensemble_cross_entropy(outputs, y, mask)
+    loss = ensemble_cross_entropy(outputs, y, mask, class_weight=class_weight)
     if len(outputs) < 2 or weight == 0:
         return loss
     views = outputs.softmax(dim=-1)
@@ -92,7 +101,7 @@ def consistency_cross_entropy(
 
 
 def mean_squared_error(outputs: Tensor, y: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared error of all entries of the rows in ``mask``.
+    """Mean squared error of all known entries of the rows in ``mask``; NaN is unknown.
 
     Shapes:
         outputs and y equal, (N,) or (N, ...); mask (N,); the result ().
@@ -102,7 +111,8 @@ def mean_squared_error(outputs: Tensor, y: Tensor, mask: Tensor) -> Tensor:
     """
     check_equal_shapes(outputs=outputs, y=y)
     check_mask("mask", mask, y.shape[:1])
-    return functional.mse_loss(outputs[mask], y[mask].to(outputs.dtype))
+    known = y[mask].isfinite()
+    return functional.mse_loss(outputs[mask][known], y[mask][known].to(outputs.dtype))
 
 
 def softmax_probabilities(outputs: Tensor) -> Tensor:

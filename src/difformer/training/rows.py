@@ -16,7 +16,7 @@ class Rows:
 
     Attributes:
         y: Class numbers (N,), int64, -1 where unlabelled; or targets (N,) or (N, ...), floating,
-            NaN where unlabelled.
+            NaN where unlabelled; a row with one known entry is labelled.
         train: The rows to learn from (N,), bool.
         val: The rows that choose the best weights (N,), bool, or None.
 
@@ -60,6 +60,7 @@ def _check_rows(name: str, mask: Tensor, y: Tensor) -> None:
     check_mask(name, mask, y.shape[:1])
     chosen = y[mask]
     bad = ~chosen.isfinite() if chosen.is_floating_point() else chosen < 0
+    bad = bad.flatten(1).all(1) if bad.dim() > 1 else bad
     if bad.any():
-        count = int(bad.flatten(1).any(1).sum()) if bad.dim() > 1 else int(bad.sum())
+        count = int(bad.sum())
         raise ConfigError(f"{name} must select labelled rows only, found {count} without label.")

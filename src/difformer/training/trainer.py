@@ -122,6 +122,7 @@ def train(
         if run is not None:
             state.resume(run, origin) if resume else start_afresh(run)
         resumed_from = state.epoch
+        loop.spent = sum(float(record["seconds"] or 0.0) for record in state.history)
         while not loop.is_done:
             record = loop.run_epoch()
             _keep(state, record, run, config, origin, loop.is_done)
@@ -141,10 +142,13 @@ class _Loop:
     config: TrainingConfig
     objective: Objective
     predict: Predict
+    spent: float = 0.0  # seconds of all epochs so far
 
     @property
     def is_done(self) -> bool:
-        return self.state.epoch >= self.config.epochs or self.state.selection.is_exhausted
+        limit = self.config.time_limit
+        late = limit is not None and self.spent >= limit
+        return late or self.state.epoch >= self.config.epochs or self.state.selection.is_exhausted
 
     def run_epoch(self) -> Record:
         start = time.perf_counter()
@@ -158,6 +162,7 @@ class _Loop:
                 self.state.selection.update(epoch, monitored, self.state.model)
         self.state.epoch = epoch
         record["seconds"] = time.perf_counter() - start
+        self.spent += float(record["seconds"] or 0.0)
         return record
 
     def _step(self, epoch: int) -> float:

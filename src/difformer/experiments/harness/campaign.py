@@ -4,12 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from difformer.data.protocols import protocol
-from difformer.errors import ConfigError, DataError
+from difformer.errors import ConfigError, DataError, MissingExtraError
 from difformer.experiments.harness.cells import AnyCell, method_of
 from difformer.experiments.harness.recipe import Entry, Recipe
 from difformer.experiments.harness.run import Find, Outcome, Spec, Store, execute
 from difformer.experiments.harness.tuning import HOUR, Budget, Tuned, tune
-from difformer.experiments.task import MissingExtraError
 
 Tell = Callable[[str], None]
 

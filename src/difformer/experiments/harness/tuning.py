@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from difformer.errors import ConfigError
+from difformer.errors import ConfigError, MissingExtraError
 from difformer.experiments.harness.cells import AnyCell, method_of
 from difformer.experiments.harness.run import Find, Outcome, Spec, Store, execute
-from difformer.experiments.task import MissingExtraError
 
 HOUR = 3600.0
 STARTUP = 6  # trials drawn at random before the estimator takes over

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from difformer.errors import MissingExtraError
 from difformer.experiments.methods.method import Method, Settings
-from difformer.experiments.task import MissingExtraError, Probabilities, Task, scaled, spread
+from difformer.experiments.task import Probabilities, Task, scaled, spread
 
 
 def laplace(task: Task, settings: Settings, seed: int) -> Probabilities:

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from difformer.errors import DataError
+from difformer.errors import DataError, MissingExtraError
 from difformer.experiments.methods.method import Method, Settings
 from difformer.experiments.methods.training import SEARCHED, TRAINING, Build, trained
-from difformer.experiments.task import MissingExtraError, Task, scaled
+from difformer.experiments.task import Task, scaled
 
 WIDTHS, DEPTHS, RATES = (16, 64, 128, 256, 512), (2, 3, 4), (0.0, 0.2, 0.5, 0.7)
 
