@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._dynamo.exc import FailOnRecompileLimitHit
 from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 from torch.nn.functional import pad
 
@@ -29,6 +28,9 @@ from difformer.diffusion.segments import Segments
 
 BLOCK = 128  # rows and columns of FlexAttention's sparse blocks
 NARROWEST = 16  # its kernels multiply no narrower rows
+# torch's error beyond its limit of compiled kernels, where it would else run unfused, with N x L
+# numbers. By name, for the module that holds it takes seconds to load.
+TOO_OFTEN = "FailOnRecompileLimitHit"
 
 Score = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -69,8 +71,10 @@ def accumulate(
     )
     try:
         quotient, log_total = attention(q, k, v, score, mask)
-    except FailOnRecompileLimitHit:  # else torch would run it unfused, with N x L numbers
-        return None
+    except Exception as error:
+        if type(error).__name__ == TOO_OFTEN:
+            return None
+        raise
     quotient, log_total = quotient[0, ..., :width].transpose(0, 1), log_total[0].transpose(0, 1)
     quotient = quotient.to(log_total.dtype)
     if penalty.shiftable:
