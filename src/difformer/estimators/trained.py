@@ -85,9 +85,7 @@ class TrainedEngine:
         if rows.shape[1] != width:
             raise DataError(f"X must have {width} features as in fit, found {rows.shape[1]}.")
         network = self.context.network
-        if network is not None:  # it computes in float64
-            rows = rows.double()
-        states = self.context.encode(rows, edge_index, edge_weight)
+        states = self.context.encode(rows, edge_index, edge_weight, exact=True)
         with torch.no_grad():
             outputs = (network or self.model).readout(states)
         return self.target.read(outputs.unsqueeze(0)), states

@@ -74,9 +74,16 @@ class FrozenContext:
 
     @torch.no_grad()
     def encode(
-        self, x: Tensor, edge_index: Tensor | None = None, edge_weight: Tensor | None = None
+        self,
+        x: Tensor,
+        edge_index: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+        exact: bool = False,
     ) -> Tensor:
-        """States of new rows after the last step, (N, C)."""
+        """States of new rows after the last step, (N, C), in the precision of x.
+
+        With ``exact`` in that of the network where there is one, which is float64.
+        """
         model = self.model
         was_training = model.training
         model.eval()
@@ -86,7 +93,8 @@ class FrozenContext:
                 return self._diffuse(x, edge_index, edge_weight)
             check_edges(edge_index, edge_weight, self.x.shape[0], x.shape[0])
             check_states(x, model.config["in_channels"], "in_channels")
-            return _in_blocks(network, x).to(x.dtype)
+            states = _in_blocks(network, x)
+            return states if exact else states.to(x.dtype)
         finally:
             model.train(was_training)
 
@@ -176,7 +184,12 @@ def _in_blocks(network: FrozenNetwork, x: Tensor) -> Tensor:
     """States of new rows (N, F), a block at a time; CSR at once, for its states are dense."""
     if x.layout == torch.sparse_csr or len(x) <= BLOCK:
         return network.encode(x)
-    return torch.cat([network.encode(block) for block in x.split(BLOCK)])
+    first = network.encode(x[:BLOCK])
+    states = first.new_empty(len(x), first.shape[1])
+    states[:BLOCK] = first
+    for start in range(BLOCK, len(x), BLOCK):
+        states[start : start + BLOCK] = network.encode(x[start : start + BLOCK])
+    return states
 
 
 def _normalised(

@@ -67,7 +67,8 @@ class FrozenLayer(nn.Module):
             q = q / q.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(q.dtype).tiny)
         read = torch.baddbmm(self.constant, q, self.read)
         rates = read[..., -1:]
-        heard = torch.where(rates > self.noise, read[..., :-1] / rates, self.mean).mean(0)
+        heard = torch.where(rates > self.noise, read[..., :-1] / rates, self.mean)
+        heard = heard.mean(0) if heads > 1 else heard[0]
         moved = self.rule.keep * z + self.rule.moving * heard
         return moved + self.rule.pull * initial if self.rule.pull else moved
 
