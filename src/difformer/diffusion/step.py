@@ -116,8 +116,9 @@ class _Run:
         """Room that the backward may write over, (N, C): the stored product's, the neighbours'."""
         if like.dtype != self.work:
             return None, None
-        one = self.stored is not None and len(self.stored) == 1
-        return self.stored[0] if one and self.stored is not None else None, self.received
+        if self.stored is None or len(self.stored) > 1:
+            return None, self.received
+        return self.stored[0], self.received
 
     def _spread(self, rows: slice, g: Tensor, wanted: "_Gradients", flow: Tensor | None) -> None:
         """Hand the gradient of a block's moved states on to what they were made from, but z."""

@@ -9,7 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -68,19 +68,56 @@ class DIFFormerEstimator(
     _names: Names | None  # of the fitted rows
     _answers: Array  # (N, K) what is known or said of the fitted rows
 
-    encoder: str
-    diffusivity: Any
-    options: Mapping[str, Any] | None
-    training: Mapping[str, Any] | None
-    random_state: int | np.random.RandomState | None
-    time_limit: float | None
-    verbose: bool
+    def __init__(
+        self,
+        encoder: str = "decoupled",
+        diffusivity: Any = None,
+        *,
+        options: Mapping[str, Any] | None = None,
+        training: Mapping[str, Any] | None = None,
+        random_state: int | np.random.RandomState | None = 0,
+        time_limit: float | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.encoder = encoder
+        self.diffusivity = diffusivity
+        self.options = options
+        self.training = training
+        self.random_state = random_state
+        self.time_limit = time_limit
+        self.verbose = verbose
 
-    if TYPE_CHECKING:  # each estimator names its own arguments
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        edge_index: Any = None,
+        edge_weight: Any = None,
+        node_id: Any = None,
+    ) -> Self:
+        """Fit on all rows, known and not.
 
-        def fit(self, *args: Any, **others: Any) -> Self:
-            """Fit on all rows."""
-            ...
+        Parameters
+        ----------
+        X : array or CSR matrix, (N, F)
+        y : array (N,), or (N, T) of numbers
+            NaN where a number is unknown, -1 where a class is. Only an encoder can do without.
+        edge_index : int array (2, E), optional
+            Row 0 sends, row 1 receives; give an undirected edge in both directions.
+        edge_weight : array (E,), optional
+            Not negative.
+        node_id : array (N,), optional
+            A name for each row, whole numbers or texts. Edges then name rows instead of counting
+            them, and those that name an absent row are left out: so cross-validation may slice.
+
+        Raises
+        ------
+        DataError
+            If X, y or edges cannot be used.
+        ConfigError
+            If a parameter is not allowed.
+        """
+        return self._fit(X, y, edge_index, edge_weight, node_id)
 
     @abstractmethod
     def _target(self, y: Any, rows: int) -> Target:
@@ -178,8 +215,7 @@ class DIFFormerEstimator(
             On an unknown encoder, diffusivity or setting, or a pair that does not fit together.
         """
         one_of(self.encoder, ENGINES, "encoder")
-        self._check_seed()
-        config = self._settings(seed=0)
+        config = self._settings(self._fixed_seed() or 0)
         if config.memory is not None and self.encoder != "trained":
             raise ConfigError(
                 "memory limits training through the diffusion and needs encoder='trained', "
@@ -262,22 +298,23 @@ class DIFFormerEstimator(
             given["time_limit"] = self.time_limit
         return TrainingConfig(**given)
 
-    def _check_seed(self) -> None:
+    def _fixed_seed(self) -> int | None:
+        """The seed, if it is a number; None: it is to be drawn."""
         given = self.random_state
         if given is None or isinstance(given, np.random.RandomState):
-            return
+            return None
         if isinstance(given, bool) or not isinstance(given, (int, np.integer)):
             raise ConfigError(
                 "random_state must be a whole number, a RandomState of numpy or None, "
                 f"found {given!r}."
             )
-        self._settings(int(given))  # which numbers may be seeds
+        return int(given)
 
     def _seed(self) -> int:
-        given = self.random_state
-        if given is None or isinstance(given, np.random.RandomState):
-            return int(check_random_state(given).randint(2**31 - 1))
-        return int(given)
+        fixed = self._fixed_seed()
+        if fixed is None:
+            return int(check_random_state(self.random_state).randint(2**31 - 1))
+        return fixed
 
     def _answer(
         self, X: Any, edge_index: Any, edge_weight: Any, node_id: Any

@@ -97,19 +97,21 @@ class DIFFormerClassifier(ClassifierMixin, DIFFormerEstimator):  # type: ignore[
         time_limit: float | None = None,
         verbose: bool = False,
     ) -> None:
-        self.encoder = encoder
-        self.diffusivity = diffusivity
-        self.options = options
-        self.training = training
+        super().__init__(
+            encoder,
+            diffusivity,
+            options=options,
+            training=training,
+            random_state=random_state,
+            time_limit=time_limit,
+            verbose=verbose,
+        )
         self.class_weight = class_weight
-        self.random_state = random_state
-        self.time_limit = time_limit
-        self.verbose = verbose
 
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         edge_index: Any = None,
         edge_weight: Any = None,
         node_id: Any = None,

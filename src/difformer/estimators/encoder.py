@@ -1,9 +1,7 @@
 """DIFFormerEncoder: states of instances that depend on each other, with labels or without."""
 
-from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
-import numpy as np
 import torch
 
 from difformer.estimators.base import DIFFormerEstimator
@@ -58,56 +56,6 @@ class DIFFormerEncoder(DIFFormerEstimator):
     >>> DIFFormerEncoder().fit_transform(X).shape
     (150, 5)
     """
-
-    def __init__(
-        self,
-        encoder: str = "decoupled",
-        diffusivity: Any = None,
-        *,
-        options: Mapping[str, Any] | None = None,
-        training: Mapping[str, Any] | None = None,
-        random_state: int | np.random.RandomState | None = 0,
-        time_limit: float | None = None,
-        verbose: bool = False,
-    ) -> None:
-        self.encoder = encoder
-        self.diffusivity = diffusivity
-        self.options = options
-        self.training = training
-        self.random_state = random_state
-        self.time_limit = time_limit
-        self.verbose = verbose
-
-    def fit(
-        self,
-        X: Any,
-        y: Any = None,
-        edge_index: Any = None,
-        edge_weight: Any = None,
-        node_id: Any = None,
-    ) -> Self:
-        """Fit on all rows.
-
-        Parameters
-        ----------
-        X : array or CSR matrix, (N, F)
-        y : array (N,), optional
-        edge_index : int array (2, E), optional
-            Row 0 sends, row 1 receives; give an undirected edge in both directions.
-        edge_weight : array (E,), optional
-            Not negative.
-        node_id : array (N,), optional
-            A name for each row, whole numbers or texts. Edges then name rows instead of counting
-            them, and those that name an absent row are left out: so cross-validation may slice.
-
-        Raises
-        ------
-        DataError
-            If X, y or edges cannot be used.
-        ConfigError
-            If a parameter is not allowed.
-        """
-        return self._fit(X, y, edge_index, edge_weight, node_id)
 
     def _target(self, y: Any, rows: int) -> Target:
         if y is None or self.encoder == "decoupled":

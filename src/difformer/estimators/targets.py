@@ -127,16 +127,10 @@ class Classes:
 
 
 @dataclass(frozen=True, eq=False)
-class Marks:
-    """K marks a row, each there or not. Answers are the probabilities of each.
+class _Columns:
+    """K columns, of which any entries may be known. Every row's word counts the same."""
 
-    Args:
-        y: 1 there, 0 not there, NaN unknown, (N, K).
-    """
-
-    kind: ClassVar[str] = "marks"
-
-    y: Tensor
+    y: Tensor  # (N, K), NaN unknown
 
     @property
     def outputs(self) -> int:
@@ -145,13 +139,24 @@ class Marks:
 
     @property
     def known(self) -> Tensor:
-        """Rows of which a mark is known."""
+        """Rows of which an entry is known."""
         return self.y.isfinite().any(1)
 
     @property
     def mass(self) -> Tensor | None:
         """All the same."""
         return None
+
+
+@dataclass(frozen=True, eq=False)
+class Marks(_Columns):
+    """K marks a row, each there or not. Answers are the probabilities of each.
+
+    Args:
+        y: 1 there, 0 not there, NaN unknown, (N, K).
+    """
+
+    kind: ClassVar[str] = "marks"
 
     def values(self, guess: Tensor) -> Tensor:
         """The marks themselves, but for a doubt that keeps their logarithms finite."""
@@ -179,7 +184,7 @@ class Marks:
 
 
 @dataclass(frozen=True, eq=False)
-class Numbers:
+class Numbers(_Columns):
     """K numbers a row. Training sees them centred and scaled; answers are in the units of ``y``.
 
     Args:
@@ -190,7 +195,6 @@ class Numbers:
 
     kind: ClassVar[str] = "numbers"
 
-    y: Tensor
     centre: Tensor
     spread: Tensor
 
@@ -202,21 +206,6 @@ class Numbers:
         centre = torch.where(known, y, 0).sum(0) / count
         square = torch.where(known, y - centre, 0).square().sum(0) / count
         return cls(y, centre, torch.where(square > 0, square.sqrt(), 1))
-
-    @property
-    def outputs(self) -> int:
-        """K."""
-        return self.y.shape[1]
-
-    @property
-    def known(self) -> Tensor:
-        """Rows of which a number is known."""
-        return self.y.isfinite().any(1)
-
-    @property
-    def mass(self) -> Tensor | None:
-        """All the same."""
-        return None
 
     def values(self, guess: Tensor) -> Tensor:
         """The numbers themselves."""

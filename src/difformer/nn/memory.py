@@ -120,15 +120,13 @@ def resident_bytes(device: torch.device) -> tuple[int, int]:
 def _step_bytes(model: DIFFormer, x: Tensor, edges: int, recompute: str, views: int) -> int:
     """Peak of a training step on all N rows, from two small ones."""
     count = x.shape[0]
-    few, more = QUADRATIC_SIZES[_kind(x)] if _is_quadratic(model) else SIZES
+    few, more = SIZES
+    if _is_quadratic(model):
+        few, more = QUADRATIC_SIZES.get(x.device.type, QUADRATIC_SIZES["cpu"])
     if count <= more:
         return _peak(model, x, edges, count, recompute, views)
     low, high = (_peak(model, x, edges, n, recompute, views) for n in (few, more))
     return round(low + (high - low) / (more - few) * (count - few))
-
-
-def _kind(x: Tensor) -> str:
-    return x.device.type if x.device.type in QUADRATIC_SIZES else "cpu"
 
 
 def _is_quadratic(model: DIFFormer) -> bool:
