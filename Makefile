@@ -6,6 +6,8 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python; do \
 	done; echo python3)
 # More for pytest, such as: make test PYTEST_ARGS='-k theorem'
 PYTEST_ARGS ?=
+# Processes that share the tests, file by file; 0 runs them in pytest's own (for a debugger).
+TEST_WORKERS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -30,7 +32,8 @@ demo: $(STAMP)
 	$(BIN)/difformer demo --out runs/demo
 
 test: lint types
-	GOMP_SPINCOUNT=10000 $(BIN)/python -m pytest tests src/difformer --doctest-modules $(PYTEST_ARGS)
+	GOMP_SPINCOUNT=10000 $(BIN)/python -m pytest tests src/difformer --doctest-modules \
+		-n $(TEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check --quiet .

@@ -1,10 +1,15 @@
 """A person's own table, made here: string ids, weights, gaps, text, unlabelled rows, new rows."""
 
+import contextlib
 import csv
+import io
 import subprocess
 import sys
+from unittest import mock
 
 import numpy as np
+
+from difformer.cli.main import main
 
 KINDS = ("blue", "green", "red")
 WORDS = {
@@ -24,6 +29,23 @@ def run(*arguments, cwd=None):
         timeout=300,
         check=False,
     )
+
+
+def run_here(*arguments, cwd):
+    """The same command without a process of its own, which takes four seconds to start."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.chdir(cwd),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        mock.patch.object(sys, "argv", ["difformer", *map(str, arguments)]),
+    ):
+        try:
+            main()
+            code = 0
+        except SystemExit as leaving:
+            code = leaving.code or 0
+    return subprocess.CompletedProcess(sys.argv, code, out.getvalue(), err.getvalue())
 
 
 def write(path, rows):

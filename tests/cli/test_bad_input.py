@@ -14,9 +14,9 @@ def snapshot(folder):
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
 
 
-def refused(folder, *arguments, says):
+def refused(folder, *arguments, says, run=files.run_here):
     before = snapshot(folder)
-    done = files.run(*arguments, cwd=folder)
+    done = run(*arguments, cwd=folder)
     assert done.returncode == 2, done.stdout + done.stderr
     for text in says:
         assert text in done.stderr, done.stderr
@@ -36,8 +36,10 @@ FIT = ("fit", "nodes.csv", "--target", "kind", "--out", "run")
 
 
 def test_no_such_file(folder):
-    refused(folder, "fit", "nothing.csv", "--target", "kind", says=["nothing.csv"])
-    refused(folder, *FIT, "--edges", "nothing.csv", says=["nothing.csv"])
+    missing = ("fit", "nothing.csv", "--target", "kind")
+    refused(folder, *missing, says=["nothing.csv"], run=files.run)
+    refused(folder, *missing, says=["nothing.csv"])
+    refused(folder, *FIT, "--edges", "nothing.csv", says=["nothing.csv"], run=files.run)
 
 
 def test_no_such_data_set(folder):

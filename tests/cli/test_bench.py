@@ -36,7 +36,7 @@ def test_bad_input_is_one_sentence(tmp_path):
         (("--against", "nothing.json"), "nothing.json"),
         (("--against", "bench.json"), "Expected a result of the benchmark in bench.json"),
     ):
-        done = files.run("bench", *arguments, cwd=tmp_path)
+        done = files.run_here("bench", *arguments, cwd=tmp_path)
         assert done.returncode == 2, done.stdout + done.stderr
         assert says in done.stderr
         assert done.stderr.count("\n") == 1, done.stderr

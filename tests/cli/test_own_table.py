@@ -71,9 +71,9 @@ def test_a_new_row_does_not_depend_on_the_others(fitted):
     folder, _, _ = fitted
     lines = (folder / "new.csv").read_text().splitlines()
     (folder / "one.csv").write_text("\n".join([lines[0], lines[5]]) + "\n")
-    done = files.run("predict", "out/run", "one.csv", "--out", "one_scores.csv", cwd=folder)
+    done = files.run_here("predict", "out/run", "one.csv", "--out", "one_scores.csv", cwd=folder)
     assert done.returncode == 0, done.stderr
-    done = files.run("predict", "out/run", "new.csv", "--out", "all_scores.csv", cwd=folder)
+    done = files.run_here("predict", "out/run", "new.csv", "--out", "all_scores.csv", cwd=folder)
     (one,) = files.read(folder / "one_scores.csv")
     other = next(r for r in files.read(folder / "all_scores.csv") if r["id"] == one["id"])
     for kind in files.KINDS:
@@ -90,7 +90,7 @@ def test_evaluate_judges_a_labelled_table(fitted):
     done = files.run("evaluate", "out/run", "labelled.csv", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "accuracy" in done.stdout
-    done = files.run("evaluate", "out/run", cwd=folder)
+    done = files.run_here("evaluate", "out/run", cwd=folder)
     assert done.returncode == 2
     assert "held out no labelled row" in done.stderr
 
@@ -102,7 +102,7 @@ def test_evaluate_numbers_the_classes_as_the_model_does(tmp_path):
     files.write(tmp_path / "nodes.csv", [["a", "b", "kind"], *rows])
     done = files.run("fit", "nodes.csv", "--target", "kind", "--out", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    done = files.run("evaluate", "run", "nodes.csv", cwd=tmp_path)
+    done = files.run_here("evaluate", "run", "nodes.csv", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("  accuracy ")]
     assert float(line.split()[1]) > 90
@@ -122,7 +122,7 @@ def test_a_fully_labelled_table_holds_some_out_and_says_so(fitted):
     assert done.returncode == 0, done.stderr
     assert "20% of the rows, held out because every row is labelled" in done.stdout
     assert "accuracy" in done.stdout
-    again = files.run("evaluate", "full", cwd=folder)
+    again = files.run_here("evaluate", "full", cwd=folder)
     assert again.returncode == 0
     assert "Judged on 18 rows" in again.stdout
 
@@ -181,7 +181,7 @@ def test_a_column_can_be_left_out(fitted):
     (folder / "narrow.csv").write_text(
         "\n".join(",".join(c for i, c in enumerate(x.split(",")) if i != 1) for x in lines) + "\n"
     )
-    done = files.run("predict", "dropped", "narrow.csv", "--out", "narrow_out.csv", cwd=folder)
+    done = files.run_here("predict", "dropped", "narrow.csv", "--out", "narrow_out.csv", cwd=folder)
     assert done.returncode == 0, done.stderr
 
 
@@ -192,7 +192,7 @@ def test_evaluate_leaves_out_the_rows_that_taught(fitted):
         folder / "known.csv",
         [list(rows[0]), *([*list(r.values())[:-1], truth[r["id"]]] for r in rows)],
     )
-    done = files.run("evaluate", "out/run", "known.csv", cwd=folder)
+    done = files.run_here("evaluate", "out/run", "known.csv", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "18 rows are left out: their labels were used in fitting." in done.stdout
     assert "Judged on 72 labelled rows" in done.stdout
@@ -201,7 +201,7 @@ def test_evaluate_leaves_out_the_rows_that_taught(fitted):
 def test_the_demo_replaces_nothing_but_a_demo(fitted):
     folder, _, _ = fitted
     before = (folder / "out/run/manifest.json").read_bytes()
-    done = files.run("demo", "--out", "out/run", cwd=folder)
+    done = files.run_here("demo", "--out", "out/run", cwd=folder)
     assert done.returncode == 2
     assert "holds another run" in done.stderr
     assert (folder / "out/run/manifest.json").read_bytes() == before

@@ -98,7 +98,7 @@ def snapshot(run):
 
 def test_a_finished_run_is_not_replaced_unless_asked(whole, folder):
     before = snapshot(whole)
-    done = files.run(*FIT, "--out", "whole", cwd=folder)
+    done = files.run_here(*FIT, "--out", "whole", cwd=folder)
     assert done.returncode == 2, done.stdout
     assert "whole holds a finished run; overwrite it" in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
@@ -120,7 +120,7 @@ def test_a_finished_run_is_not_replaced_unless_asked(whole, folder):
 )
 def test_an_unfinished_run_with_another_setting_is_refused(change, names, begun, folder):
     before = snapshot(folder)
-    done = files.run(*FIT, *change, "--out", "run", cwd=folder)
+    done = files.run_here(*FIT, *change, "--out", "run", cwd=folder)
     assert done.returncode == 2, done.stdout + done.stderr
     assert "run holds an unfinished run with another value of" in done.stderr
     assert any(name in done.stderr for name in names), done.stderr
