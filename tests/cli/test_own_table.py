@@ -1,5 +1,6 @@
 """The main job through the real command: a person's own table, edges, and new rows."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -7,6 +8,9 @@ import sys
 import cli_files as files
 import numpy as np
 import pytest
+
+from difformer.data.parts import table_parts
+from difformer.data.reading import read_table
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +97,54 @@ def test_evaluate_judges_a_labelled_table(fitted):
     done = files.run_here("evaluate", "out/run", cwd=folder)
     assert done.returncode == 2
     assert "held out no labelled row" in done.stderr
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_table_in_parts_gives_the_same_file(fitted, ending, monkeypatch):
+    folder, truth, _ = fitted
+    lines = (folder / "new.csv").read_text().splitlines()
+    labelled = [lines[0] + ",kind", *(f"{x},{truth[x.split(',')[0]]}" for x in lines[1:])]
+    (folder / "parts.csv").write_text("\n".join(labelled) + "\n")
+
+    def scored(out):
+        done = files.run_here("predict", "out/run", "parts.csv", "--out", out, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        judged = files.run_here("evaluate", "out/run", "parts.csv", cwd=folder)
+        return done.stdout.replace(out, ""), judged.stdout
+
+    at_once = scored(f"at_once.{ending}")
+    parts = []
+
+    def in_parts(path, schema):
+        for table in table_parts(path, schema, part=300):
+            parts.append(table.num_rows)
+            yield table
+
+    monkeypatch.setattr("difformer.cli.saved.table_parts", in_parts)
+    assert scored(f"in_parts.{ending}") == at_once
+    assert len(parts) > 2 * 2
+    first, second = (folder / f"{name}.{ending}" for name in ("at_once", "in_parts"))
+    same = read_table(first).data, read_table(second).data
+    assert same[0].column("id").equals(same[1].column("id"))
+    np.testing.assert_allclose(
+        np.array(same[0].column("confidence").cast("double")),
+        np.array(same[1].column("confidence").cast("double")),
+        atol=1e-6,
+    )
+    assert same[0].column("prediction").equals(same[1].column("prediction"))
+
+
+def test_what_is_wrong_in_a_later_part_leaves_no_file(fitted, monkeypatch):
+    folder, _, _ = fitted
+    lines = (folder / "new.csv").read_text().splitlines()
+    cells = lines[-1].split(",")
+    (folder / "wrong.csv").write_text("\n".join([*lines[:-1], f"{cells[0]},much,{cells[2]},x,y"]))
+    parts = functools.partial(table_parts, part=300)
+    monkeypatch.setattr("difformer.cli.saved.table_parts", parts)
+    done = files.run_here("predict", "out/run", "wrong.csv", "--out", "none.csv", cwd=folder)
+    assert done.returncode == 2
+    assert f"'much' in line {len(lines)}" in done.stderr
+    assert not [p for p in folder.iterdir() if p.name.startswith((".tmp", "none"))]
 
 
 def test_evaluate_numbers_the_classes_as_the_model_does(tmp_path):
@@ -194,7 +246,7 @@ def test_evaluate_leaves_out_the_rows_that_taught(fitted):
     )
     done = files.run_here("evaluate", "out/run", "known.csv", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "18 rows are left out: their labels were used in fitting." in done.stdout
+    assert "Rows whose labels were used in fitting are left out (18)." in done.stdout
     assert "Judged on 72 labelled rows" in done.stdout
 
 

@@ -255,7 +255,7 @@ def test_a_schema_goes_through_json_and_gives_the_same(write):
     assert again == schema
     prepared = again.transform(read_table(path))
     assert (prepared.instances.x != data.x).nnz == 0
-    assert prepared.warnings == ()
+    assert prepared.notices == ()
 
 
 def test_a_row_is_transformed_alone_as_among_others(write):
@@ -287,7 +287,7 @@ def test_new_rows_need_the_features_only(write):
     prepared = schema.transform(read_table(write({"w": [1], "more": [2], "v": [3]})))
     assert prepared.instances.y is None
     assert prepared.instances.ids == ("0",)
-    assert [("more" in text, "'id'" in text) for text in prepared.warnings] == [
+    assert [("more" in text, "'id'" in text) for text in map(str, prepared.notices)] == [
         (True, False),
         (False, True),
     ]
@@ -299,7 +299,7 @@ def test_an_unseen_category_is_all_zeros_and_told(write):
     _, schema = fit(write({"v": ["x", "y"] * 10, "label": LABELS}))
     prepared = schema.transform(read_table(write({"v": ["x", "z", "z", "NA"]})))
     assert prepared.instances.x.tolist() == [[1, 0], [0, 0], [0, 0], [0, 0]]
-    assert "(2 rows), the first is 'z' in line 3" in prepared.warnings[0]
+    assert "(2 rows), the first is 'z' in line 3" in str(prepared.notices[0])
 
 
 def test_an_unknown_label(write):
@@ -307,7 +307,7 @@ def test_an_unknown_label(write):
     table = read_table(write({"v": [1, 2], "label": ["b", "c"]}))
     prepared = schema.transform(table)
     assert prepared.instances.y.tolist() == [1, -1]
-    assert "'c' in line 3" in prepared.warnings[0]
+    assert "'c' in line 3" in str(prepared.notices[0])
     with pytest.raises(DataError, match=r"classes fitted \(a, b\), found 'c' in line 3"):
         schema.transform(table, require_target=True)
 

@@ -13,16 +13,14 @@ def evaluate(
 ) -> None:
     """Print metrics of a run on its held-out rows, or on a labelled table."""
     from difformer.cli.evaluation import describe, judge
-    from difformer.cli.saved import open_run, read_evaluation, score_new_rows, without_taught
+    from difformer.cli.saved import judged_rows, open_run, read_evaluation, score_new_rows
     from difformer.cli.screen import say
 
     saved = open_run(run)
     if data is None:
         say(describe(read_evaluation(saved)))
         return
-    scored = score_new_rows(saved, data, edges, directed, labelled=True)
-    scored = without_taught(saved, scored)
-    known = scored.labels >= 0
-    how = f"{int(known.sum())} labelled rows of {data}, scored as new rows."
-    result = judge(how, scored.labels[known], scored.probabilities[known], saved.model.classes_)
-    say([*scored.notes, *describe(result)])
+    scored = judged_rows(saved, score_new_rows(saved, data, edges, directed, labelled=True))
+    how = f"{len(scored.labels)} labelled rows of {data}, scored as new rows."
+    result = judge(how, scored.labels, scored.probabilities, saved.model.classes_)
+    say([*map(str, scored.notices), *describe(result)])

@@ -1,6 +1,7 @@
 """``difformer predict``: score new rows with a finished run."""
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -13,15 +14,27 @@ def predict(
     directed: bool = typer.Option(False, help="Edges point from source to target only."),
     overwrite: bool = typer.Option(False, help="Replace the file if it exists."),
 ) -> None:
-    """Predict labels and probabilities for new rows; each depends on the fitted rows alone."""
-    from difformer.cli.saved import open_run, score_new_rows
+    """Predict labels and probabilities for new rows; each depends on the fitted rows alone.
+
+    A table without edges may be larger than memory: it is read, scored and written in parts.
+    """
+    from difformer.cli.saved import Scored, open_run, score_new_rows
     from difformer.cli.screen import say
-    from difformer.cli.tables import check_table_path, write_predictions
+    from difformer.cli.tables import check_table_path, write_prediction_parts
+    from difformer.data.notices import Notice, together
     from difformer.runs.atomic import check_output
 
     check_output(out)
     check_table_path(out, overwrite)
     saved = open_run(run)
-    scored = score_new_rows(saved, data, edges, directed)
-    write_predictions(out, scored.ids, saved.model.classes_, scored.probabilities)
-    say([*scored.notes, f"{len(scored.ids)} rows scored: {out}"])
+    notices: list[Notice] = []
+    counts: list[int] = []
+
+    def noted(part: Scored) -> tuple[tuple[str, ...], Any]:
+        notices.extend(part.notices)
+        counts.append(len(part.ids))
+        return part.ids, part.probabilities
+
+    parts = map(noted, score_new_rows(saved, data, edges, directed))
+    write_prediction_parts(out, parts, saved.model.classes_)
+    say([*map(str, together(notices)), f"{sum(counts)} rows scored: {out}"])

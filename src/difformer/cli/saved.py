@@ -1,5 +1,6 @@
 """A finished run, opened to score new rows."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from numpy.typing import NDArray
 
 from difformer.cli.evaluation import class_positions
 from difformer.data.graphs import read_edges
-from difformer.data.tables import TableSchema, read_table
+from difformer.data.notices import Notice, together
+from difformer.data.parts import table_parts
+from difformer.data.tables import Prepared, TableSchema, read_table
 from difformer.errors import DataError, RunError
 from difformer.estimators import DIFFormerClassifier
 from difformer.runs import RunDirectory, atomic
@@ -35,7 +38,7 @@ class Scored:
     ids: tuple[str, ...]
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float64]
-    notes: tuple[str, ...]
+    notices: tuple[Notice, ...]
 
 
 def open_run(folder: Path) -> SavedRun:
@@ -57,8 +60,10 @@ def open_run(folder: Path) -> SavedRun:
 
 def score_new_rows(
     saved: SavedRun, data: Path, edges: Path | None, directed: bool, labelled: bool = False
-) -> Scored:
+) -> Iterator[Scored]:
     """Read a table by the run's schema and predict each row from the fitted ones.
+
+    A large table is read and scored in parts, but for one with edges, whose ids must all be known.
 
     Raises:
         DataError: If the table or the edges do not fit the run.
@@ -68,40 +73,56 @@ def score_new_rows(
             f"{saved.run.path} was fitted on a data set by name, not on a table; "
             "new rows can be scored from Python."
         )
-    prepared = saved.schema.transform(read_table(data), require_target=labelled)
-    rows, notes = prepared.instances, list(prepared.warnings)
+    tables = table_parts(data, saved.schema) if edges is None else [read_table(data)]
+    for table in tables:
+        yield _score(saved, saved.schema.transform(table, labelled), edges, directed)
+
+
+def _score(saved: SavedRun, prepared: Prepared, edges: Path | None, directed: bool) -> Scored:
+    rows, notices = prepared.instances, list(prepared.notices)
     edge_index = edge_weight = None
     assert rows.ids is not None
     if edges is not None:
         found = read_edges(edges, rows.ids, directed, known=saved.ids)
         edge_index, edge_weight = found.edge_index, found.edge_weight
-        notes += found.notes
+        notices += [Notice(note, note) for note in found.notes]
     probabilities = saved.model.predict_proba(rows.x, edge_index, edge_weight)
     labels = np.full(rows.num_instances, -1)
     if rows.y is not None:
         known = rows.y >= 0
         labels[known] = class_positions(rows.classes, saved.model.classes_)[rows.y[known]]
-    return Scored(rows.ids, labels, probabilities, tuple(notes))
+    return Scored(rows.ids, labels, probabilities, tuple(notices))
 
 
-def without_taught(saved: SavedRun, scored: Scored) -> Scored:
-    """Leave out rows whose labels the run was taught: on them it would judge itself too well."""
+def judged_rows(saved: SavedRun, parts: Iterable[Scored]) -> Scored:
+    """The labelled rows alone, without those whose labels the run was taught.
+
+    On them it would judge itself too well.
+    """
+    taught = _taught(saved)
+    ids: list[str] = []
+    labels, probabilities = [], []
+    notices: list[Notice] = []
+    for part in parts:
+        fresh = np.array([name not in taught for name in part.ids], dtype=bool)
+        kept = fresh & (part.labels >= 0)
+        ids += [name for name, is_kept in zip(part.ids, kept, strict=True) if is_kept]
+        labels.append(part.labels[kept])
+        probabilities.append(part.probabilities[kept])
+        notices += part.notices
+        if not fresh.all():
+            before = "Rows whose labels were used in fitting are left out ("
+            notices.append(Notice("taught", before, int((~fresh).sum()), ")."))
+    found = np.concatenate(labels), np.concatenate(probabilities)
+    return Scored(tuple(ids), *found, together(notices))
+
+
+def _taught(saved: SavedRun) -> set[str]:
+    """Ids of the rows whose labels the run was taught."""
     if saved.schema is None or saved.schema.id_column is None:
-        return scored
-    taught_rows = saved.model.engine_.target.known.numpy()
-    taught = {name for name, is_taught in zip(saved.ids, taught_rows, strict=True) if is_taught}
-    kept = np.array([name not in taught for name in scored.ids], dtype=bool)
-    count = int((~kept).sum())
-    if count == 0:
-        return scored
-    rows = "row is" if count == 1 else "rows are"
-    note = f"{count} {rows} left out: their labels were used in fitting."
-    return Scored(
-        tuple(np.array(scored.ids, dtype=object)[kept]),
-        scored.labels[kept],
-        scored.probabilities[kept],
-        (*scored.notes, note),
-    )
+        return set()
+    known = saved.model.engine_.target.known.numpy()
+    return {name for name, is_taught in zip(saved.ids, known, strict=True) if is_taught}
 
 
 def read_evaluation(saved: SavedRun) -> dict[str, Any]:

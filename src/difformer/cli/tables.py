@@ -1,6 +1,7 @@
 """Prediction tables: id, label, prediction, confidence, and a probability for each class."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,38 @@ def write_predictions(
     labels: Sequence[str] | None = None,
 ) -> None:
     """Write one row an instance, atomically. ``labels`` are the given ones, "" unlabelled."""
+    with prediction_writer(path) as write:
+        write(_table(ids, classes, probabilities, labels))
+
+
+def write_prediction_parts(
+    path: Path, parts: Iterable[tuple[Sequence[str], Any]], classes: Any
+) -> None:
+    """Write ids and probabilities of one part after the other, into one file, atomically."""
+    with prediction_writer(path) as write:
+        for ids, probabilities in parts:
+            write(_table(ids, classes, probabilities))
+
+
+@contextmanager
+def prediction_writer(path: Path) -> Iterator[Callable[[Any], None]]:
+    """Yield what appends an Arrow table to a file that is there when the block ends."""
+    parquet = path.suffix.lower() == ".parquet"
+    open_writer = pa.parquet.ParquetWriter if parquet else pa.csv.CSVWriter
+    with atomic_file(path) as draft, ExitStack() as stack:
+        opened: list[Any] = []
+
+        def write(table: Any) -> None:
+            if not opened:
+                opened.append(stack.enter_context(open_writer(draft, table.schema)))
+            opened[0].write_table(table)
+
+        yield write
+
+
+def _table(
+    ids: Sequence[str], classes: Any, probabilities: Any, labels: Sequence[str] | None = None
+) -> Any:
     best = probabilities.argmax(axis=1)
     columns: dict[str, Any] = {"id": list(ids)}
     if labels is not None:
@@ -40,9 +73,4 @@ def write_predictions(
     columns["confidence"] = probabilities.max(axis=1)
     for index, name in enumerate(classes):
         columns[f"probability_{name}"] = probabilities[:, index]
-    table = pa.table(columns)
-    with atomic_file(path) as draft:
-        if path.suffix.lower() == ".parquet":
-            pa.parquet.write_table(table, draft)
-        else:
-            pa.csv.write_csv(table, draft)
+    return pa.table(columns)

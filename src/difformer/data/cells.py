@@ -40,16 +40,33 @@ class Cells:
         return f"{self.table.path}, column {self.name!r}"
 
     @cached_property
-    def _distinct(self) -> tuple[NDArray[np.int64], list[str]]:
+    def _encoded(self) -> tuple[Any, list[str]]:
+        """Each cell's place among distinct texts, and these without blanks around them."""
         encoded = _texts(self._array, self.where).dictionary_encode()
-        stripped = [text.strip() for text in encoded.dictionary.to_pylist()]
+        return encoded.indices, [text.strip() for text in encoded.dictionary.to_pylist()]
+
+    @property
+    def whole(self) -> bool:
+        """Whether all filled cells are whole numbers, perhaps written as 1.0."""
+        filled = (text for text in self._encoded[1] if text not in MISSING)
+        return all(_WHOLE.fullmatch(text) or text.lstrip("+-").isdigit() for text in filled)
+
+    @cached_property
+    def _distinct(self) -> tuple[NDArray[np.int64], list[str]]:
+        indices, stripped = self._encoded
         places: dict[str, int] = {}
         codes = [
             -1 if text in MISSING else places.setdefault(short, len(places))
-            for text, short in zip(stripped, _without_zeros(stripped), strict=True)
+            for text, short in zip(stripped, self._without_zeros(stripped), strict=True)
         ]
-        raw = encoded.indices.fill_null(len(codes)).to_numpy(zero_copy_only=False)
+        raw = indices.fill_null(len(codes)).to_numpy(zero_copy_only=False)
         return np.array([*codes, -1], dtype=np.int64)[raw], list(places)
+
+    def _without_zeros(self, texts: list[str]) -> list[str]:
+        """Write 1.0 as 1 in a column of whole numbers, so that names agree between files."""
+        known = self.table.whole
+        whole = self.whole if known is None else self.name in known
+        return [text.split(".")[0] for text in texts] if whole else texts
 
     @property
     def codes(self) -> NDArray[np.int64]:
@@ -155,14 +172,6 @@ _CONVERSIONS: tuple[tuple[Callable[[Any], bool], Callable[[Any], Any]], ...] = (
     (pa.types.is_decimal, lambda array: array.cast(pa.string())),
     (_is_date, _date_texts),
 )
-
-
-def _without_zeros(texts: list[str]) -> list[str]:
-    """Write 1.0 as 1 if all filled cells are whole numbers, so that names agree between files."""
-    filled = [text for text in texts if text not in MISSING]
-    if not all(_WHOLE.fullmatch(text) or text.lstrip("+-").isdigit() for text in filled):
-        return texts
-    return [text.split(".")[0] for text in texts]
 
 
 def _number(text: str) -> float:

@@ -14,6 +14,7 @@ from scipy import sparse
 
 from difformer.data.cells import Cells
 from difformer.data.instances import Features
+from difformer.data.notices import Notice
 from difformer.errors import DataError
 
 NUMERIC_SHARE = 0.95  # of the filled cells; a column of fewer numbers is not a numeric one
@@ -55,8 +56,8 @@ class NumberColumn:
         value = (self.name,) if self.scale else ()
         return (*value, f"{self.name} is missing") if self.indicator else value
 
-    def transform(self, cells: Cells) -> tuple[Features, str]:
-        """Give features (N, 0 to 2) and a warning sentence or an empty text."""
+    def transform(self, cells: Cells) -> tuple[Features, Notice | None]:
+        """Give features (N, 0 to 2); there is nothing to notice."""
         values = cells.parse(self.kind)
         parts = []
         if self.scale:
@@ -71,7 +72,7 @@ class NumberColumn:
         if self.indicator:
             parts.append(cells.missing.astype(np.float64))
         empty = np.empty((len(values), 0), dtype=np.float32)
-        return (np.column_stack(parts).astype(np.float32) if parts else empty), ""
+        return (np.column_stack(parts).astype(np.float32) if parts else empty), None
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,8 @@ class CategoryColumn:
         named = tuple(f"{self.name} = {value}" for value in self.values)
         return (*named, f"{self.name} is missing") if self.missing else named
 
-    def transform(self, cells: Cells) -> tuple[Features, str]:
-        """Give 0/1 features (N, values) and a warning sentence if any value is unseen."""
+    def transform(self, cells: Cells) -> tuple[Features, Notice | None]:
+        """Give 0/1 features (N, values), and a notice if any value is unseen."""
         places = {value: place for place, value in enumerate(self.values)}
         unseen = len(self.feature_names)
         absent = len(self.values)  # its own column if there is one, otherwise beyond the last
@@ -108,10 +109,12 @@ class CategoryColumn:
         eye = np.vstack([np.eye(unseen, dtype=np.float32), np.zeros((1, unseen), np.float32)])
         unknown = (columns == unseen) & ~cells.missing
         if not unknown.any():
-            return eye[columns], ""
-        return eye[columns], (
-            f"{cells.where}: values that were not fitted count as none of the known ones "
-            f"({int(unknown.sum())} rows), the first is {cells.first(unknown)}."
+            return eye[columns], None
+        return eye[columns], Notice(
+            f"unseen values of {self.name}",
+            f"{cells.where}: values that were not fitted count as none of the known ones (",
+            int(unknown.sum()),
+            f" rows), the first is {cells.first(unknown)}.",
         )
 
 
@@ -138,7 +141,7 @@ class ProseColumn:
         """One name a feature."""
         return tuple(f"{self.name}: {term}" for term in self.terms)
 
-    def transform(self, cells: Cells) -> tuple[Features, str]:
+    def transform(self, cells: Cells) -> tuple[Features, Notice | None]:
         """Give CSR features (N, terms); a row without a known term is all zeros."""
         counts = _counter(vocabulary=list(self.terms)).transform(cells.texts())
         weighted = sparse.csr_matrix(counts, dtype=np.float64)
@@ -146,7 +149,7 @@ class ProseColumn:
         weighted = weighted @ sparse.diags(np.array(self.idf))
         norm = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).ravel())
         rows = sparse.diags(1 / np.where(norm > 0, norm, 1)) @ weighted
-        return sparse.csr_matrix(rows, dtype=np.float32), ""
+        return sparse.csr_matrix(rows, dtype=np.float32), None
 
 
 Encoder: TypeAlias = NumberColumn | CategoryColumn | ProseColumn

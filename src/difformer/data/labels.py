@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from difformer.data.cells import Cells
 from difformer.data.instances import UNLABELLED
+from difformer.data.notices import Notice
 from difformer.errors import DataError
 
 MOST_FRACTIONS = 20  # distinct numbers with a fraction; more look like a quantity
@@ -56,7 +57,7 @@ def fit_classes(cells: Cells) -> tuple[str, ...]:
 
 def class_numbers(
     cells: Cells, classes: tuple[str, ...], strict: bool
-) -> tuple[NDArray[np.int64], str]:
+) -> tuple[NDArray[np.int64], Notice | None]:
     """Number each label by its place in ``classes``; -1 where empty.
 
     Parameters
@@ -71,8 +72,8 @@ def class_numbers(
     Returns
     -------
     y : int64 ndarray, (N,)
-    warning : str
-        A sentence if labels are unknown, otherwise empty.
+    notice : Notice or None
+        If labels are unknown.
 
     Raises
     ------
@@ -84,12 +85,13 @@ def class_numbers(
     y = np.array([*numbers, UNLABELLED], dtype=np.int64)[cells.codes]
     unknown = (y < 0) & ~cells.missing
     if not unknown.any():
-        return y, ""
+        return y, None
     known = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
     message = f"{cells.where} must hold the classes fitted ({known}), found {cells.first(unknown)}"
     if strict:
         raise DataError(message + ".")
-    return y, f"{message}; such rows ({int(unknown.sum())}) count as unlabelled."
+    count = int(unknown.sum())
+    return y, Notice("labels", f"{message}; such rows (", count, ") count as unlabelled.")
 
 
 def _numbers(values: list[str]) -> NDArray[np.float64] | None:

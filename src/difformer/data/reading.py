@@ -1,13 +1,14 @@
 """CSV and Parquet files as tables of named columns, nothing interpreted yet.
 
 A CSV file is read as texts: what a column means is decided later, from all of its cells. Parquet
-keeps its types. Every failure is a `DataError` of one sentence that names the file.
+keeps its types. Files that are larger than memory come in parts. Every failure is a `DataError` of
+one sentence that names the file.
 """
 
 import csv
 import difflib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -25,6 +26,8 @@ _PARQUET = (".parquet", ".pq")
 _DELIMITERS = (",", ";", "\t", "|")
 _MAX_COLUMNS = 20_000
 _MAX_BLOCK = (1 << 31) - 1  # bytes; Arrow counts them in 32 bits
+PART = 1 << 23  # bytes of a file that are read at a time where it comes in parts
+_CELL = 16  # bytes that a cell of a Parquet file is taken for
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +42,17 @@ class Table:
         The file, for messages.
     delimiter : str, default ""
         What separates the cells of a CSV file; empty for Parquet.
+    first : int, default 0
+        Number of the first row in the file, where this is a part of it.
+    whole : frozenset of str, optional
+        Columns of which all cells in the file are whole numbers; None: the cells here tell.
     """
 
     data: ArrowTable
     path: str
     delimiter: str = ""
+    first: int = 0
+    whole: frozenset[str] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -57,6 +66,7 @@ class Table:
 
     def place(self, row: int) -> str:
         """Say where a row (from 0) stands as a person counts: CSV lines with the header as 1."""
+        row += self.first
         if not self.delimiter:
             return f"row {row + 1}"
         return f"line {_line_of(self.path, self.delimiter, row)}"
@@ -93,6 +103,39 @@ def read_table(path: PathLike) -> Table:
     -----
     The whole file is held in memory, about its size in bytes. Blank lines are skipped.
     """
+    (table,) = read_parts(path, part=None)
+    return table
+
+
+def read_parts(
+    path: PathLike, part: int | None = PART, columns: Sequence[str] | None = None
+) -> Iterator[Table]:
+    """Read a CSV or Parquet file a part at a time.
+
+    Parameters
+    ----------
+    path : str or Path
+        As in `read_table`.
+    part : int, optional
+        Bytes of a part, about. None: the whole file at once.
+    columns : sequence of str, optional
+        Read these alone.
+
+    Yields
+    ------
+    Table
+        Rows in the order of the file; at least one.
+
+    Raises
+    ------
+    DataError
+        As `read_table`, and if a cell is longer than a part; what is wrong in a later part is
+        found when it is read.
+
+    Notes
+    -----
+    Memory O(part).
+    """
     file = Path(path)
     if file.is_dir():
         raise DataError(f"{file} must be a CSV or Parquet file, found a folder.")
@@ -102,13 +145,18 @@ def read_table(path: PathLike) -> Table:
         raise DataError(f"{file} must be a CSV or Parquet file, found no such file.") from None
     if not size:
         raise DataError(f"{file} must hold a table, found an empty file.")
-    table = _reader(file)(file)
-    if table.num_rows == 0:
+    first = 0
+    for table in _reader(file)(file, part, columns):
+        if table.num_rows:
+            yield replace(table, first=first)
+        first += table.num_rows
+    if first == 0:
         raise DataError(f"{file} must have rows, found nothing but the names of the columns.")
-    return table
 
 
-def _reader(file: Path) -> Callable[[Path], Table]:
+def _reader(
+    file: Path,
+) -> Callable[[Path, int | None, Sequence[str] | None], Iterator[Table]]:
     suffix = file.suffix.lower()
     if suffix in _CSV:
         return _read_csv
@@ -118,7 +166,7 @@ def _reader(file: Path) -> Callable[[Path], Table]:
     raise DataError(f"{file} must end in one of {known}, found {suffix or 'no ending'!r}.")
 
 
-def _read_csv(file: Path) -> Table:
+def _read_csv(file: Path, part: int | None, columns: Sequence[str] | None) -> Iterator[Table]:
     names, delimiter = _read_header(file)
     wrong_rows: list[Any] = []
 
@@ -126,23 +174,30 @@ def _read_csv(file: Path) -> Table:
         wrong_rows.append(row)
         return "skip"
 
+    options = {
+        # One thread, so that a wrong row knows its number.
+        "read_options": pa_csv.ReadOptions(
+            column_names=list(names),
+            skip_rows_after_names=1,
+            use_threads=False,
+            block_size=_block(file) if part is None else part,
+        ),
+        "parse_options": pa_csv.ParseOptions(
+            delimiter=delimiter, newlines_in_values=True, invalid_row_handler=remember
+        ),
+        "convert_options": pa_csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()),
+            strings_can_be_null=False,
+            include_columns=None if columns is None else list(columns),
+        ),
+    }
     try:
-        data = pa_csv.read_csv(
-            file,
-            # One thread, so that a wrong row knows its number.
-            read_options=pa_csv.ReadOptions(
-                column_names=list(names),
-                skip_rows_after_names=1,
-                use_threads=False,
-                block_size=_block(file),
-            ),
-            parse_options=pa_csv.ParseOptions(
-                delimiter=delimiter, newlines_in_values=True, invalid_row_handler=remember
-            ),
-            convert_options=pa_csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
-            ),
-        )
+        for data in (
+            [pa_csv.read_csv(file, **options)] if part is None else _streamed(file, options)
+        ):
+            if wrong_rows:
+                break
+            yield Table(data, str(file), delimiter)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise DataError(f"{file} must be a CSV file in UTF-8: {_sentence(error)}.") from None
     if wrong_rows:
@@ -151,7 +206,12 @@ def _read_csv(file: Path) -> Table:
             f"{file} must have {row.expected_columns} cells in each row as in its first line, "
             f"found {row.actual_columns} in {_place_of_wrong(file, delimiter, row)}."
         )
-    return Table(data, str(file), delimiter)
+
+
+def _streamed(file: Path, options: dict[str, Any]) -> Iterator[ArrowTable]:
+    with pa_csv.open_csv(file, **options) as batches:
+        for batch in batches:
+            yield pa.table(batch)
 
 
 def _block(file: Path) -> int:
@@ -210,17 +270,21 @@ def _checked_names(names: list[str], file: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _read_parquet(file: Path) -> Table:
+def _read_parquet(file: Path, part: int | None, columns: Sequence[str] | None) -> Iterator[Table]:
     try:
         with pa_parquet.ParquetFile(file) as parquet:
-            data = parquet.read()
+            # pandas writes its row index as a column of this name; it is no feature.
+            names = [n for n in parquet.schema_arrow.names if not n.startswith("__index_level_")]
+            _checked_names(names, file)
+            wanted = [name for name in names if columns is None or name in columns]
+            if part is None:
+                yield Table(parquet.read(wanted), str(file))
+                return
+            rows = max(1, part // (_CELL * len(names)))
+            for batch in parquet.iter_batches(rows, columns=wanted):
+                yield Table(pa.Table.from_batches([batch]), str(file))
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise DataError(f"{file} must be a Parquet file: {_sentence(error)}.") from None
-    # pandas writes its row index as a column of this name; it is no feature.
-    index = [name for name in data.column_names if name.startswith("__index_level_")]
-    data = data.drop_columns(index) if index else data
-    _checked_names(list(data.column_names), file)
-    return Table(data, str(file))
 
 
 def csv_lines(path: str, delimiter: str) -> Iterator[int]:

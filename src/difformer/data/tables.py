@@ -22,6 +22,7 @@ from difformer.data.cells import Cells
 from difformer.data.graphs import read_edges
 from difformer.data.instances import Features, Instances
 from difformer.data.labels import class_numbers, fit_classes
+from difformer.data.notices import Notice
 from difformer.data.reading import PathLike, Table, read_table
 from difformer.errors import ConfigError, DataError
 
@@ -40,12 +41,12 @@ class Prepared:
     ----------
     instances : Instances
         ``y`` is None if the table has no target column.
-    warnings : tuple of str
-        One sentence each: values not fitted, columns not used, ids made up.
+    notices : tuple of Notice
+        Values not fitted, columns not used, ids made up.
     """
 
     instances: Instances
-    warnings: tuple[str, ...] = ()
+    notices: tuple[Notice, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,14 +103,14 @@ class TableSchema:
         """
         for column in self.columns:
             table.require(column.name, "a feature of the model")
-        parts, warnings = [], self._unused(table)
+        parts, notices = [], [self._unused(table)]
         self._check_size(table)
         for column in self.columns:
-            part, warning = column.transform(Cells(table, column.name))
+            part, notice = column.transform(Cells(table, column.name))
             parts.append(part)
-            warnings.append(warning)
-        ids, id_warning = self._ids(table)
-        y, label_warning = self._labels(table, require_target)
+            notices.append(notice)
+        ids, id_notice = self._ids(table)
+        y, label_notice = self._labels(table, require_target)
         instances = Instances(
             _stack(parts, table.num_rows),
             y=y,
@@ -118,8 +119,8 @@ class TableSchema:
             name=table.path,
             feature_names=self.feature_names,
         )
-        sentences = (*warnings, id_warning, label_warning)
-        return Prepared(instances, tuple(sentence for sentence in sentences if sentence))
+        found = (*notices, id_notice, label_notice)
+        return Prepared(instances, tuple(notice for notice in found if notice is not None))
 
     def to_json(self) -> dict[str, Any]:
         """Give a plain dictionary of texts, numbers, lists and None for JSON."""
@@ -152,17 +153,18 @@ class TableSchema:
         except (KeyError, TypeError) as error:
             raise DataError(f"A table schema is damaged: {error} is missing or wrong.") from None
 
-    def _unused(self, table: Table) -> list[str]:
+    def _unused(self, table: Table) -> Notice | None:
         known = {column.name for column in self.columns} | set(self.dropped)
         known |= {name for name in (self.target, self.id_column) if name}
         unused = [name for name in table.names if name not in known]
         if not unused:
-            return []
+            return None
         listed = ", ".join(unused[:10]) + (", ..." if len(unused) > 10 else "")
-        return [
+        return Notice(
+            "columns",
             f"{table.path}: columns that are not part of the model are left out "
-            f"({len(unused)}): {listed}."
-        ]
+            f"({len(unused)}): {listed}.",
+        )
 
     def _check_size(self, table: Table) -> None:
         if any(isinstance(column, encoders.ProseColumn) for column in self.columns):
@@ -174,20 +176,22 @@ class TableSchema:
                 f"{table.num_rows} rows of {len(self.feature_names)} features."
             )
 
-    def _ids(self, table: Table) -> tuple[tuple[str, ...] | None, str]:
+    def _ids(self, table: Table) -> tuple[tuple[str, ...], Notice | None]:
+        numbers = tuple(map(str, range(table.first, table.first + table.num_rows)))
         if self.id_column is None:
-            return None, ""
+            return numbers, None
         if self.id_column not in table.names:
-            return None, (
-                f"{table.path} has no column {self.id_column!r}: row numbers from 0 are the ids."
+            return numbers, Notice(
+                "ids",
+                f"{table.path} has no column {self.id_column!r}: row numbers from 0 are the ids.",
             )
-        return _unique_ids(Cells(table, self.id_column)), ""
+        return unique_ids(Cells(table, self.id_column)), None
 
-    def _labels(self, table: Table, require: bool) -> tuple[Any, str]:
+    def _labels(self, table: Table, require: bool) -> tuple[Any, Notice | None]:
         if self.target is None or (not require and self.target not in table.names):
             if require:
                 raise DataError("Labels are needed, but the schema was fitted without a target.")
-            return None, ""
+            return None, None
         table.require(self.target, "the target")
         return class_numbers(Cells(table, self.target), self.classes, strict=require)
 
@@ -237,7 +241,7 @@ def fit_schema(
         classes = fit_classes(Cells(table, target))
         decisions.append(f"Column {target!r} is the target: {len(classes)} classes.")
     if identity is not None:
-        _unique_ids(Cells(table, identity))
+        unique_ids(Cells(table, identity))
         decisions.append(f"Column {identity!r} names the rows and is no feature.")
     for name in table.names:
         if name in (target, identity):
@@ -297,7 +301,7 @@ def load_table(
     if schema is None:
         schema = fit_schema(table, target, id_column, categorical, drop)
     prepared = schema.transform(table)
-    instances, notes = prepared.instances, prepared.warnings
+    instances, notes = prepared.instances, tuple(map(str, prepared.notices))
     if edges is not None:
         assert instances.ids is not None
         found = read_edges(edges, instances.ids, directed)
@@ -337,7 +341,14 @@ def _check_dropped(table: Table, drop: Sequence[str], needed: Sequence[str | Non
             )
 
 
-def _unique_ids(cells: Cells) -> tuple[str, ...]:
+def unique_ids(cells: Cells) -> tuple[str, ...]:
+    """Texts of all cells.
+
+    Raises
+    ------
+    DataError
+        If a cell is empty or repeats an earlier one.
+    """
     if cells.missing.any():
         raise DataError(f"{cells.where} must name every row, found {cells.first(cells.missing)}.")
     codes = cells.codes
