@@ -16,7 +16,7 @@ STAMP := $(VENV)/.made-by-make
 # More for the benchmark, such as: make bench BENCH_ARGS='--quick'
 BENCH_ARGS ?=
 
-.PHONY: help demo test lint types docs-results docs-performance bench bench-check setup clean distclean
+.PHONY: help demo test lint types docs-results docs-performance bench bench-check bench-scoring setup clean distclean
 
 help:
 	@echo 'make demo          set up, fit the default on handwritten digits, compare it, write runs/demo'
@@ -25,6 +25,7 @@ help:
 	@echo 'make docs-results  generate docs/results.md from results/*.json'
 	@echo 'make bench         time and memory of a training step, into benchmarks/results (hours)'
 	@echo 'make bench-check   the ratios of the newest stored result, measured again'
+	@echo 'make bench-scoring time of predictions for new rows, into benchmarks/results (two minutes)'
 	@echo 'make docs-performance  generate a part of docs/performance.md from benchmarks/results'
 	@echo 'make clean         remove caches, builds and the demo; distclean: the environment too'
 
@@ -54,6 +55,9 @@ bench: $(STAMP)
 
 bench-check: $(STAMP)
 	$(BIN)/difformer bench --against benchmarks/results $(BENCH_ARGS)
+
+bench-scoring: $(STAMP)
+	GOMP_SPINCOUNT=10000 $(BIN)/python -m difformer.experiments.scoring
 
 setup: $(STAMP)
 

@@ -90,7 +90,7 @@ def test_tiles_do_not_matter(monkeypatch):
     x = np.random.default_rng(0).integers(0, 3, (200, 4)) * 0.37
     whole = search(x, 6)
     monkeypatch.setattr("difformer.data.neighbors._TILE", 300)
-    monkeypatch.setattr("difformer.data.neighbors._PAIRS", 17)
+    monkeypatch.setattr("difformer.data.points._PAIRS", 17)
     tiled = search(x, 6)
     np.testing.assert_array_equal(whole.index, tiled.index)
     np.testing.assert_array_equal(whole.squared_distance, tiled.squared_distance)

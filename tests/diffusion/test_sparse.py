@@ -17,7 +17,7 @@ from difformer.diffusion import (
     propagate,
     reference,
 )
-from difformer.diffusion.local import cross_weights
+from difformer.diffusion.local import Lists, cross_weights
 from difformer.errors import ConfigError, DataError
 
 NORMS = ("row", "sym")
@@ -169,7 +169,10 @@ def test_new_instances_join_by_the_same_rule(weights):
     x = (z[:, None] - z[None]).square().sum(-1)
     rule = Neighbourhood(k=4, bandwidth=3, weights=weights, self_loops=False)
     _, context = lists(x[:29, :29], 4)
-    found = cross_weights(x[29:, :29], context, rule).dense()[0]
+    squared, index = x[29:, :29].sort()
+    reached = (x[29:, :29] <= context[:, 3]).nonzero(as_tuple=True)
+    pairs = *reached, x[29:, :29][reached]
+    found = cross_weights(Lists(index[:, :4], squared[:, :4]), pairs, context, rule).dense()[0]
     near = torch.zeros(29, dtype=torch.bool)
     near[x[29, :29].argsort()[:4]] = True
     within = x[29, :29] <= context[:, 3]

@@ -1,5 +1,7 @@
 """Answers for new rows: each alone, towards the fitted rows as they were."""
 
+import warnings
+
 import estimator_cases as cases
 import numpy as np
 import pytest
@@ -54,6 +56,19 @@ def test_each_row_alone_gets_the_same_answer(plain, rows):
         np.testing.assert_allclose(plain.transform(new[[i]])[0], states[i], atol=1e-5)
     order = np.random.default_rng(0).permutation(NEW)
     np.testing.assert_allclose(plain.predict_proba(new[order]), together[order], atol=1e-6)
+
+
+def test_rows_that_may_not_be_written_to_stay_as_they_are(plain, rows):
+    new = np.array(rows[3], dtype=np.float32)
+    new.flags.writeable = False
+    double = sparse.csr_matrix((np.ones(3), [4, 4, 1], [0, 3]), shape=(1, new.shape[1]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = plain.predict_proba(new)
+        twice = plain.predict_proba(double)
+    np.testing.assert_array_equal(found, plain.predict_proba(np.array(new)))
+    assert double.nnz == 3
+    np.testing.assert_allclose(twice, plain.predict_proba(double.toarray()), atol=1e-6)
 
 
 def test_each_row_alone_gets_the_same_answer_with_edges(graphed, rows):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from test_frozen_context import NAMES, setting
 
+from difformer.diffusion import Neighbourhood
 from difformer.errors import ConfigError
 from difformer.nn import DIFFormer, FrozenContext
 from difformer.nn.official import official_options
@@ -92,12 +93,13 @@ def test_official_graphs_are_not_defined_for_new_rows():
         FrozenContext(DIFFormer(**given), known, edges).predict(new)
 
 
-def test_weights_that_were_trained_on_are_looked_at_again():
-    model, (known, new) = DIFFormer(F, 8, 3, 2).double().eval(), draw()
+@pytest.mark.parametrize("term", ["simple", "local", Neighbourhood(k=3, space="state")])
+def test_weights_that_were_trained_on_are_looked_at_again(term):
+    model, (known, new) = DIFFormer(F, 8, 3, 2, diffusivity=term).double().eval(), draw()
     context = FrozenContext(model, known)
     before = context.predict(new)
     with torch.no_grad():
-        model.layers[0].query_map.weight.add_(1.0)
+        model.input_map.weight.mul_(torch.rand(8, 1).double() + 0.5)
     after = context.predict(new)
     assert (after - before).abs().max() > 1e-3
     cases.assert_close(after, FrozenContext(model, known).predict(new), 1e-14)

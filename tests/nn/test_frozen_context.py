@@ -223,11 +223,9 @@ def test_the_context_stays_as_it_was(name):
 
 
 def test_many_new_rows_go_in_blocks(monkeypatch):
-    from difformer.nn import context
-
     model, known, new, _, _ = setting("local-tuned", "convex", False)
     expected = FrozenContext(model, known).predict(new)
-    monkeypatch.setattr(context, "ROWS", 2)
+    monkeypatch.setattr("difformer.data.reach._TILE", 2 * len(known))
     cases.assert_close(FrozenContext(model, known).predict(new), expected, 1e-14)
 
 

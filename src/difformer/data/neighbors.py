@@ -10,26 +10,20 @@ Letters: N rows asked for, M rows searched, F features, k neighbours.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
+from numpy.typing import ArrayLike
 
-from difformer.data.candidates import Propose, propose, rounding, squared_norms
+from difformer.data.candidates import Propose, propose, rounding
 from difformer.data.instances import Features
+from difformer.data.points import Floats, Points, Rows, distances, estimates, prepared
 from difformer.errors import ConfigError, DataError, one_of
 
 NONE = -1  # row number that stands where there are fewer than k neighbours
 _TILE = 1 << 22  # numbers in one block of distances: 32 MiB
-_PAIRS = 1 << 21  # numbers in one block of exact differences: 16 MiB
 _SPARE = 8  # candidates beyond k, so that few rows need a second look
 _SMALL = 64  # rows among which calling a library costs more than measuring all
-_LARGEST = 1e150  # beyond it, squares overflow float64
-
-Floats = NDArray[np.float64]
-Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,8 +102,8 @@ def search(
     """
     _check_arguments(k, batch, keys, keys_batch)
     one_of(metric, ("euclidean", "cosine"), "metric")
-    queries = _Points(_prepare(x, metric, "x"))
-    others = queries if keys is None else _Points(_prepare(keys, metric, "keys"))
+    queries = Points(prepared(x, metric, "x"))
+    others = queries if keys is None else Points(prepared(keys, metric, "keys"))
     queries, others = queries.alike(others), others.alike(queries)
     if queries.features != others.features:
         raise DataError(
@@ -125,46 +119,8 @@ def search(
     return _search_by_graph(queries, others, k, skip_self, graphs, key_graphs, candidates)
 
 
-class _Points:
-    """Rows in float64, dense or canonical CSR, with what the search asks of them."""
-
-    def __init__(self, x: Features) -> None:
-        self.x = x
-        self.count, self.features = (int(size) for size in x.shape)
-        self.sparse = bool(sparse.issparse(x))
-        self.squared_norm = squared_norms(x)
-
-    def take(self, rows: Rows | slice) -> "_Points":
-        return _Points(self.x[rows])
-
-    def alike(self, other: "_Points") -> "_Points":
-        """These rows in sparse form if ``other`` is sparse."""
-        if self.sparse or not other.sparse:
-            return self
-        return _Points(sparse.csr_matrix(self.x))
-
-    @cached_property
-    def exact_products(self) -> bool:
-        """Whole numbers so small that sums of products are exact in float64."""
-        values = self.x.data if self.sparse else self.x
-        whole = bool((values == np.rint(values)).all())
-        return whole and 4 * self.squared_norm.max(initial=0) < 2**53
-
-    @cached_property
-    def twin(self) -> Rows:
-        """For each row, the lowest row that equals it, (count,)."""
-        first: dict[bytes, int] = {}
-        return np.array([first.setdefault(self._bytes(i), i) for i in range(self.count)], np.int64)
-
-    def _bytes(self, row: int) -> bytes:
-        if not self.sparse:
-            return bytes(self.x[row].tobytes())
-        start, stop = self.x.indptr[row : row + 2]
-        return bytes(self.x.indices[start:stop].tobytes() + self.x.data[start:stop].tobytes())
-
-
 def _search(
-    queries: _Points, keys: _Points, k: int, skip_self: bool, candidates: Propose
+    queries: Points, keys: Points, k: int, skip_self: bool, candidates: Propose
 ) -> Neighbors:
     index = np.full((queries.count, k), NONE, dtype=np.int64)
     squared = np.full((queries.count, k), np.inf)
@@ -187,8 +143,8 @@ def _search(
 
 
 def _search_by_graph(
-    queries: _Points,
-    keys: _Points,
+    queries: Points,
+    keys: Points,
     k: int,
     skip_self: bool,
     graphs: Rows,
@@ -220,10 +176,10 @@ def _members(graphs: Rows) -> dict[int, Rows]:
 
 
 def _nearest(
-    queries: _Points, keys: _Points, rows: Rows, near: Rows, k: int, skip_self: bool
+    queries: Points, keys: Points, rows: Rows, near: Rows, k: int, skip_self: bool
 ) -> tuple[Rows, Floats]:
     """The k nearest among the candidates of each row, which stand in ascending order."""
-    exact = _exact(queries, keys, np.repeat(rows, near.shape[1]), near.ravel())
+    exact = distances(queries, keys, np.repeat(rows, near.shape[1]), near.ravel())
     exact = exact.reshape(near.shape)
     if skip_self:
         exact[near == rows[:, None]] = np.inf
@@ -232,8 +188,8 @@ def _nearest(
 
 
 def _settle(
-    queries: _Points,
-    keys: _Points,
+    queries: Points,
+    keys: Points,
     unsure: Rows,
     k: int,
     skip_self: bool,
@@ -247,7 +203,7 @@ def _settle(
     step = max(1, _TILE // max(keys.count, 1))
     for start in range(0, len(unsure), step):
         rows = unsure[start : start + step]
-        estimate = _estimate(queries, keys, rows)
+        estimate = estimates(queries, keys, rows)
         if skip_self:
             estimate[np.arange(len(rows)), rows] = np.inf
         for at, row in enumerate(rows):
@@ -258,75 +214,10 @@ def _settle(
             index[row, :k], squared[row, :k] = columns[order], exact[order]
 
 
-def _estimate(queries: _Points, keys: _Points, rows: Rows) -> Floats:
-    """Squared distances up to rounding, (rows, M)."""
-    own = queries.x[rows]
-    products = (keys.x @ own.toarray().T).T if keys.sparse else own @ keys.x.T
-    products = np.ascontiguousarray(products)
-    products *= -2.0
-    products += queries.squared_norm[rows, None]
-    products += keys.squared_norm
-    return np.asarray(products)
-
-
-def _measured(queries: _Points, keys: _Points, row: int, columns: Rows) -> Floats:
+def _measured(queries: Points, keys: Points, row: int, columns: Rows) -> Floats:
     """Exact distances from one row, each distinct key measured once."""
     distinct, place = np.unique(keys.twin[columns], return_inverse=True)
-    return _exact(queries, keys, np.full(len(distinct), row), distinct)[place]
-
-
-def _exact(queries: _Points, keys: _Points, left: Rows, right: Rows) -> Floats:
-    """Squared distances of pairs as sums of squared differences, (pairs,)."""
-    result = np.empty(len(left))
-    width = queries.features
-    if queries.sparse:
-        width = 1 + (queries.x.nnz + keys.x.nnz) // max(1, queries.count + keys.count)
-    step = max(1, _PAIRS // max(1, width))
-    for start in range(0, len(left), step):
-        part = slice(start, start + step)
-        difference = queries.x[left[part]] - keys.x[right[part]]
-        if queries.sparse:
-            difference = sparse.csr_matrix(difference)
-            difference.data *= difference.data
-            result[part] = np.asarray(difference.sum(axis=1)).ravel()
-        else:
-            result[part] = np.square(difference).sum(axis=1)
-    return result
-
-
-def _prepare(x: Features, metric: str, what: str) -> Any:
-    """Float64 rows, unit rows for cosine; never the caller's own memory if it is changed."""
-    if sparse.issparse(x):
-        rows = sparse.csr_matrix(x, dtype=np.float64, copy=True)
-        rows.sum_duplicates()
-        rows.eliminate_zeros()
-        values = rows.data
-    else:
-        rows = np.ascontiguousarray(x, dtype=np.float64)
-        values = rows
-    if rows.ndim != 2:
-        raise DataError(f"{what} must have two dimensions (N, F), found shape {rows.shape}.")
-    # A NaN fails this comparison too.
-    if not (np.abs(values) < _LARGEST).all():
-        raise DataError(f"{what} must be finite and below {_LARGEST:g}, found other values.")
-    return _unit_rows(rows) if metric == "cosine" else rows
-
-
-def _unit_rows(x: Any) -> Any:
-    # Scaling by the largest entry first keeps tiny rows from underflowing to zero.
-    if sparse.issparse(x):
-        largest = np.asarray(abs(x).max(axis=1).todense()).ravel() if x.shape[1] else np.zeros(0)
-        x = sparse.csr_matrix(sparse.diags(_inverse(largest)) @ x)
-        norm = np.sqrt(np.asarray(x.multiply(x).sum(axis=1)).ravel())
-        return sparse.csr_matrix(sparse.diags(_inverse(norm)) @ x)
-    x = x * _inverse(np.abs(x).max(axis=1, initial=0))[:, None]
-    return x * _inverse(np.sqrt((x * x).sum(axis=1)))[:, None]
-
-
-def _inverse(values: Floats) -> Floats:
-    """1 / values, and 0 where a value is 0 or its inverse overflows."""
-    safe = np.where(values > np.finfo(np.float64).tiny, values, np.inf)
-    return np.asarray(1.0 / safe)
+    return distances(queries, keys, np.full(len(distinct), row), distinct)[place]
 
 
 def _graph_ids(batch: ArrayLike, count: int, what: str) -> Rows:

@@ -12,6 +12,8 @@ input space this is a quadratic energy on a k-NN graph.
 The search itself lives in ``difformer.data.neighbors``.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -86,28 +88,39 @@ def self_tuned(x: Tensor, s_i: Tensor, s_j: Tensor) -> Tensor:
     return torch.exp(-4 * x / product)
 
 
+class Lists(NamedTuple):
+    """Neighbour lists, nearest first; where there are fewer neighbours, row -1 and distance inf.
+
+    K is at least ``rule.k`` and, for self-tuned weights, ``rule.bandwidth``.
+    """
+
+    rows: Tensor  # (N, K) int64
+    squared: Tensor  # (N, K)
+
+
 def cross_weights(
-    squared: Tensor,  # (N, L): from new instances to the context
+    near: Lists,  # (N, K): of new instances in the context
+    reached: tuple[Tensor, Tensor, Tensor],  # (P,): new instance, known one, squared distance
     context: Tensor,  # (L, K): squared distances within the context, nearest first
     rule: Neighbourhood,
 ) -> SparseWeights:
-    """Weights from a fixed context to new instances, by the same rule, without self-loops.
+    """Weights from a fixed context to new instances, by the same rule, without self-loops; (N, L).
 
     A new instance i and a known j are joined if j is among the k nearest of i or i lies within
-    reach of j. Neither the reach nor the bandwidth of j changes. Cost O(N L).
+    reach of j: ``reached`` are the pairs of the second kind. Neither the reach nor the bandwidth of
+    j changes. Cost O(N k + P).
     """
-    k = min(rule.k, squared.shape[1])
-    # Stable sort: ties go to the lower row number.
-    order = squared.sort(dim=1, stable=True)[1]
-    chosen = torch.zeros_like(squared, dtype=torch.bool).scatter_(1, order[:, :k], True)
-    within = squared <= reach(context, rule)
-    row, col = (chosen | within).nonzero(as_tuple=True)
-    x = squared[row, col].double()
+    count, index, squared = len(near.rows), near.rows[:, : rule.k], near.squared[:, : rule.k]
+    found = index >= 0
+    row = torch.arange(count, device=index.device).unsqueeze(1).expand_as(index)[found]
+    row, col = torch.cat([row, reached[0]]), torch.cat([index[found], reached[1]])
+    x = torch.cat([squared[found], reached[2]]).double()
     if rule.weights == "binary":
         values = torch.ones_like(x)
     else:
-        nearest = squared.sort(1)[0][:, : rule.bandwidth].double()
-        s_new = nearest[:, -1].sqrt() if nearest.shape[1] else nearest.sum(1)
-        votes = chosen[row, col].double() + within[row, col].double()
-        values = 0.5 * votes * self_tuned(x, s_new[row], bandwidths(context, rule)[col])
-    return sparse_weights(row, col, values, squared.shape[0], squared.shape[1])
+        s_new, s_known = bandwidths(near.squared, rule), bandwidths(context, rule)
+        values = 0.5 * self_tuned(x, s_new[row], s_known[col])
+    weights = sparse_weights(row, col, values, count, len(context))
+    if rule.weights == "binary":  # a pair that is joined twice counts once
+        return SparseWeights(weights.pattern, weights.values.clamp_max(1))
+    return weights

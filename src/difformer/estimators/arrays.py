@@ -1,4 +1,4 @@
-"""Tables and edges as users give them, checked and copied: nobody else can change what comes back.
+"""Tables and edges as users give them, checked; what a fit keeps is copied: nobody can change it.
 
 Shapes: N rows, F columns, E edges.
 """
@@ -36,14 +36,18 @@ def checked_table(estimator: BaseEstimator, X: Any, reset: bool) -> Any:
                 accept_sparse="csr",
                 dtype=np.float32,
                 order="C",
-                copy=True,
+                copy=reset,  # what is fitted is kept
                 ensure_all_finite=False,
             )
     except ValueError as error:
         raise DataError(f"X cannot be used: {' '.join(str(error).split())}") from None
     if sparse.issparse(x):
         x = sparse.csr_matrix(x)
-        x.sum_duplicates()
+        if not (x.has_canonical_format and x.data.flags.writeable):
+            x = x.copy()
+            x.sum_duplicates()
+    else:
+        x = np.require(x, requirements="W")  # torch wants no other, though nothing is written
     if not np.isfinite(x.data if sparse.issparse(x) else x).all():
         raise DataError("X must be finite, found NaN or infinity; impute missing values first.")
     return x

@@ -9,7 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -240,7 +240,7 @@ class DIFFormerEstimator(
         self, X: Any, edge_index: Any = None, edge_weight: Any = None, node_id: Any = None
     ) -> Array:
         """Last states of rows, (O, P), those of ``embedding_`` where known."""
-        return self._answer(X, edge_index, edge_weight, node_id)[1]
+        return self._of_rows("transform", X, edge_index, edge_weight, node_id)
 
     def trace(self, y: Any = None) -> Trace:
         """Energy parts of each diffusion step on the fitted rows.
@@ -316,21 +316,31 @@ class DIFFormerEstimator(
             return int(check_random_state(self.random_state).randint(2**31 - 1))
         return fixed
 
-    def _answer(
-        self, X: Any, edge_index: Any, edge_weight: Any, node_id: Any
-    ) -> tuple[Array, Array]:
-        """What is said of rows, and last states: remembered of fitted rows, found of new ones."""
+    def _answer(self, X: Any, edge_index: Any, edge_weight: Any, node_id: Any) -> Array:
+        """What is said of rows, (O, K)."""
+        return self._of_rows("predict", X, edge_index, edge_weight, node_id)
+
+    def _of_rows(
+        self,
+        what: Literal["predict", "transform"],
+        X: Any,
+        edge_index: Any,
+        edge_weight: Any,
+        node_id: Any,
+    ) -> Array:
+        """Answers or last states: remembered of fitted rows, found by the engine of new ones."""
         self._check_fitted()
         rows = checked_table(self, X, reset=False)
         edges = self._edges_towards(edge_index, edge_weight, node_id, rows.shape[0])
         group = self._known.find(rows, *edges)
-        known, fitted = group >= 0, (self._answers, self.embedding_)
-        remembered = [self._known.mean(values, group[known]) for values in fitted]
+        known = group >= 0
+        remembered = {"predict": self._answers, "transform": self.embedding_}[what]
         if known.all():
-            return remembered[0], remembered[1]
-        answers, states = map(_numpy, self.engine_.predict(rows, *edges))
-        answers[known], states[known] = remembered
-        return answers, states
+            return self._known.mean(remembered, group)
+        found = _numpy(getattr(self.engine_, what)(rows, *edges))
+        if known.any():
+            found[known] = self._known.mean(remembered, group[known])
+        return found
 
     def _edges_towards(
         self, edge_index: Any, edge_weight: Any, node_id: Any, rows: int

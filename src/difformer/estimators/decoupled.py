@@ -75,18 +75,28 @@ class DecoupledEngine:
 
     def predict(
         self, x: Any, edge_index: Tensor | None = None, edge_weight: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Tensor:
         """Answers for new rows, towards the frozen context; see ``Engine``."""
         model, context = self.model, self.context
         rows = self.features.apply(x)
-        states = scaled_rows(context.encode(rows, edge_index, edge_weight))
-        q = start = with_mass(self._guess(states))
+        q = start = with_mass(self._guess(self._states_of(rows, edge_index, edge_weight)))
         towards = context.towards(rows, edge_index, edge_weight)
         known = known_start = with_mass(self._start, self.target.mass)
         for _ in range(model.label_steps):
             q = model.label_step(q, start, towards, known)
             known = model.label_step(known, known_start, context.structure)
-        return without_mass(q), states
+        return without_mass(q)
+
+    def transform(
+        self, x: Any, edge_index: Tensor | None = None, edge_weight: Tensor | None = None
+    ) -> Tensor:
+        """Diffused features of new rows; see ``Engine``."""
+        return self._states_of(self.features.apply(x), edge_index, edge_weight)
+
+    def _states_of(
+        self, rows: Tensor, edge_index: Tensor | None, edge_weight: Tensor | None
+    ) -> Tensor:
+        return scaled_rows(self.context.encode(rows, edge_index, edge_weight))
 
     def trace(self, y: Tensor | None = None) -> Trace:
         """Energy parts of the diffusion of states."""

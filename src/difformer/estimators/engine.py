@@ -82,8 +82,14 @@ class Engine(Protocol):
 
     def predict(
         self, x: Any, edge_index: Tensor | None = None, edge_weight: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Answers (O, K) and last states (O, width) of new rows."""
+    ) -> Tensor:
+        """Answers for new rows, (O, K)."""
+        ...
+
+    def transform(
+        self, x: Any, edge_index: Tensor | None = None, edge_weight: Tensor | None = None
+    ) -> Tensor:
+        """Last states of new rows, (O, width)."""
         ...
 
     def trace(self, y: Tensor | None = None) -> Trace:

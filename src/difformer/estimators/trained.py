@@ -79,16 +79,22 @@ class TrainedEngine:
 
     def predict(
         self, x: Any, edge_index: Tensor | None = None, edge_weight: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Tensor:
         """Answers for new rows, towards the frozen context; see ``Engine``."""
+        outputs = self.context.predict(self._rows(x), edge_index, edge_weight, exact=True)
+        return self.target.read(outputs.unsqueeze(0))
+
+    def transform(
+        self, x: Any, edge_index: Tensor | None = None, edge_weight: Tensor | None = None
+    ) -> Tensor:
+        """Last states of new rows; see ``Engine``."""
+        return self.context.encode(self._rows(x), edge_index, edge_weight, exact=True)
+
+    def _rows(self, x: Any) -> Tensor:
         rows, width = _features(x), self.context.x.shape[1]
         if rows.shape[1] != width:
             raise DataError(f"X must have {width} features as in fit, found {rows.shape[1]}.")
-        network = self.context.network
-        states = self.context.encode(rows, edge_index, edge_weight, exact=True)
-        with torch.no_grad():
-            outputs = (network or self.model).readout(states)
-        return self.target.read(outputs.unsqueeze(0)), states
+        return rows
 
     def trace(self, y: Tensor | None = None) -> Trace:
         """Energy parts of each layer."""

@@ -8,28 +8,30 @@ other rows are asked for beside it.
 Letters: L context instances, N new ones, F features, C channels.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from difformer.data import neighbors
-from difformer.diffusion import Diffusivity, Neighbourhood, SparseWeights
-from difformer.diffusion.graph import check_edges, sparse_weights
-from difformer.diffusion.local import cross_weights
+from difformer.data.reach import joined
+from difformer.diffusion import Diffusivity, Neighbourhood, SparseWeights, local_weights
+from difformer.diffusion.graph import Pattern, check_edges, sparse_weights
+from difformer.diffusion.local import Lists, cross_weights, reach
 from difformer.nn.conv import check_states
 from difformer.nn.encoder import DIFFormer
 from difformer.nn.frozen import FrozenNetwork, freeze
 from difformer.nn.structure import (
     Cache,
     Structure,
-    found_neighbours,
     neighbour_lists,
     operator_of,
-    view,
+    projection,
+    wanted,
 )
 
-ROWS = 1024  # new instances whose distances to the context are held at a time
 BLOCK = 2048  # new instances whose states stay in the cache
 
 
@@ -38,8 +40,8 @@ class FrozenContext:
     """An encoder, the instances it was fitted on, and their graph.
 
     Cost of a prediction: O(N C^2) a layer where all that is asked of the context are sums
-    (``simple`` alone; they are found once). Else one forward pass over the context, plus O(N L) for
-    penalties that look at all pairs.
+    (``simple`` alone; they are found once). Else O(N L) where neighbours are searched or penalties
+    look at all pairs; the states of the context are found once and kept.
 
     Example:
         >>> model = DIFFormer(4, 8, 2).eval()
@@ -54,23 +56,33 @@ class FrozenContext:
     edge_weight: Tensor | None = None
     _cache: Cache = field(default_factory=Cache, repr=False)
     _frozen: Cache = field(default_factory=Cache, repr=False)
+    _states: Cache = field(default_factory=Cache, repr=False)
 
     @torch.no_grad()
     def predict(
-        self, x: Tensor, edge_index: Tensor | None = None, edge_weight: Tensor | None = None
+        self,
+        x: Tensor,
+        edge_index: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+        exact: bool = False,
     ) -> Tensor:
-        """Raw outputs for new rows x (N, F).
+        """Raw outputs for new rows x (N, F), in the precision of x.
 
         Args:
             x: Features of the new rows.
             edge_index: Edges from known to new rows, (2, E): row 0 numbers the context, row 1 the
                 new rows.
             edge_weight: Their weights, (E,).
+            exact: In the precision of the network, float64, where there is one.
 
         Raises:
             DataError: If edges point outside the context or the new rows.
         """
-        return self.model.readout(self.encode(x, edge_index, edge_weight))
+        network = self._network_for(x, edge_index, edge_weight)
+        if network is None:
+            return self.model.readout(self._diffused(x, edge_index, edge_weight))
+        found = _in_blocks(network, x)
+        return found if exact else found.to(x.dtype)
 
     @torch.no_grad()
     def encode(
@@ -80,23 +92,27 @@ class FrozenContext:
         edge_weight: Tensor | None = None,
         exact: bool = False,
     ) -> Tensor:
-        """States of new rows after the last step, (N, C), in the precision of x.
+        """States of new rows after the last step, (N, C); arguments as :meth:`predict`."""
+        network = self._network_for(x, edge_index, edge_weight)
+        if network is None:
+            return self._diffused(x, edge_index, edge_weight)
+        found = _in_blocks(network.encode, x)
+        return found if exact else found.to(x.dtype)
 
-        With ``exact`` in that of the network where there is one, which is float64.
-        """
-        model = self.model
-        was_training = model.training
-        model.eval()
-        try:
+    def _network_for(
+        self, x: Tensor, edge_index: Tensor | None, edge_weight: Tensor | None
+    ) -> FrozenNetwork | None:
+        """The network, if there is one that these rows can be given to."""
+        with _evaluating(self.model):
             network = self.network
-            if network is None:
-                return self._diffuse(x, edge_index, edge_weight)
+        if network is not None:
             check_edges(edge_index, edge_weight, self.x.shape[0], x.shape[0])
-            check_states(x, model.config["in_channels"], "in_channels")
-            states = _in_blocks(network, x)
-            return states if exact else states.to(x.dtype)
-        finally:
-            model.train(was_training)
+            check_states(x, self.model.config["in_channels"], "in_channels")
+        return network
+
+    def _diffused(self, x: Tensor, edge_index: Tensor | None, edge_weight: Tensor | None) -> Tensor:
+        with _evaluating(self.model):
+            return self._diffuse(x, edge_index, edge_weight)
 
     @property
     def network(self) -> FrozenNetwork | None:
@@ -104,24 +120,40 @@ class FrozenContext:
         return self._frozen.get(  # type: ignore[no-any-return]
             (self.x, self.edge_index, self.edge_weight),
             lambda: freeze(self.model, self.x, self.structure),
-            like=tuple((id(p), p._version) for p in self.model.parameters()),
+            like=self._version,
         )
 
     def _diffuse(self, x: Tensor, edge_index: Tensor | None, edge_weight: Tensor | None) -> Tensor:
-        model, known = self.model, self.structure
+        model, fitted = self.model, self._fitted
         towards = self.towards(x, edge_index, edge_weight)
         z = initial = model.embed(x)
-        states = model.embed(self.x)
-        steps = zip(model.layers, model.steps(states, known), strict=True)
-        for index, (conv, step) in enumerate(steps):
-            structure = self._found_again(towards, step.before, z)
-            z = model.settle(conv.step(z, structure, initial, step.before), index + 1)
+        for index, (conv, states) in enumerate(zip(model.layers, fitted.states, strict=True)):
+            structure = self._found_again(towards, index, z)
+            z = model.settle(conv.step(z, structure, initial, states), index + 1)
         return model.finish(z)
 
     @property
     def structure(self) -> Structure:
         """The structure among the context's own rows."""
         return self.model.structure(self.x, self.edge_index, self.edge_weight)
+
+    @property
+    def _fitted(self) -> "_Fitted":
+        """States of the context before each layer, kept as long as nothing changes."""
+        return self._states.get(  # type: ignore[no-any-return]
+            (self.x, self.edge_index, self.edge_weight), self._fit, like=self._version
+        )
+
+    @torch.no_grad()
+    def _fit(self) -> "_Fitted":
+        with _evaluating(self.model):
+            known = self.structure
+            steps = self.model.steps(self.model.embed(self.x), known)
+            return _Fitted(known, [step.before for step in steps])
+
+    @property
+    def _version(self) -> tuple[tuple[int, int], ...]:
+        return tuple((id(p), p._version) for p in self.model.parameters())
 
     def towards(
         self, x: Tensor, edge_index: Tensor | None = None, edge_weight: Tensor | None = None
@@ -140,26 +172,28 @@ class FrozenContext:
     def _towards(
         self, x: Tensor, edge_index: Tensor | None, edge_weight: Tensor | None
     ) -> Structure:
-        known = self.structure
+        fitted = self._fitted
+        known = fitted.structure
         weights, operators = [], []
         for index, term in enumerate(known.terms):
             w = None
             if term.support == "edges":
                 w = self._edges(x, edge_index, edge_weight)
             elif term.neighbours is not None and term.neighbours.space == "input":
-                w = _neighbours(self.x, x, term.neighbours)
+                w = fitted.side(-1, index, self.x, term.neighbours).weights(x)
             weights.append(w)
             operators.append(_normalised(term, w, known.weights[index], self._graph_norm))
         return replace(known, weights=tuple(weights), operators=tuple(operators))
 
-    def _found_again(self, towards: Structure, states: Tensor, z: Tensor) -> Structure:
-        """Find neighbours in state space among the context's present states."""
+    def _found_again(self, towards: Structure, layer: int, z: Tensor) -> Structure:
+        """Find neighbours in state space among the context's states before a layer."""
         weights, operators = list(towards.weights), list(towards.operators)
         for index, term in enumerate(towards.terms):
             rule = term.neighbours
             if rule is not None and rule.space == "state":
-                w = weights[index] = _neighbours(states, z, rule)
-                among = found_neighbours(states, rule) if rule.norm == "sym" else None
+                side = self._fitted.side(layer, index, self._fitted.states[layer], rule)
+                w = weights[index] = side.weights(z)
+                among = side.among if rule.norm == "sym" else None
                 operators[index] = _normalised(term, w, among, self._graph_norm)
         return replace(towards, weights=tuple(weights), operators=tuple(operators))
 
@@ -180,16 +214,27 @@ class FrozenContext:
         return sparse_weights(row, col, values, new, known + new)
 
 
-def _in_blocks(network: FrozenNetwork, x: Tensor) -> Tensor:
-    """States of new rows (N, F), a block at a time; CSR at once, for its states are dense."""
+def _in_blocks(call: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """What is called gives of new rows (N, F), a block at a time; of CSR at once."""
     if x.layout == torch.sparse_csr or len(x) <= BLOCK:
-        return network.encode(x)
-    first = network.encode(x[:BLOCK])
-    states = first.new_empty(len(x), first.shape[1])
-    states[:BLOCK] = first
+        return call(x)
+    first = call(x[:BLOCK])
+    found = first.new_empty(len(x), first.shape[1])
+    found[:BLOCK] = first
     for start in range(BLOCK, len(x), BLOCK):
-        states[start : start + BLOCK] = network.encode(x[start : start + BLOCK])
-    return states
+        found[start : start + BLOCK] = call(x[start : start + BLOCK])
+    return found
+
+
+@contextmanager
+def _evaluating(model: DIFFormer) -> Iterator[None]:
+    """In evaluation mode for a while."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def _normalised(
@@ -202,25 +247,43 @@ def _normalised(
     return operator_of(term, weights, graph_norm, torch.cat([known.degree.to(degree), degree]))
 
 
-def _neighbours(x: Tensor, new: Tensor, rule: Neighbourhood) -> SparseWeights:
-    """Weights between new rows and the context by the ``local`` rule, in blocks of new rows."""
-    squared = neighbour_lists(x, rule)[1]
-    points, queries = view(x, rule), view(x, rule, new)
-    blocks = []
-    for start in range(0, new.shape[0], ROWS):
-        near = neighbors.search(
-            queries[start : start + ROWS], x.shape[0], metric=rule.metric, keys=points
-        )
-        index, distance = torch.from_numpy(near.index), torch.from_numpy(near.squared_distance)
-        by_column = torch.empty_like(distance).scatter_(1, index, distance)
-        blocks.append(cross_weights(by_column, squared, rule))
-    rows = [b.pattern.row + ROWS * i for i, b in enumerate(blocks)]
-    empty = torch.zeros(0, dtype=torch.long)
-    found = sparse_weights(
-        torch.cat([empty, *rows]),
-        torch.cat([empty, *(b.pattern.col for b in blocks)]),
-        torch.cat([empty.double(), *(b.values for b in blocks)]),
-        new.shape[0],
-        x.shape[0] + new.shape[0],
-    )
-    return found.to(x.device, x.dtype)
+class _Fitted:
+    """What new rows ask of the context where sums are not enough: states, and neighbour lists."""
+
+    def __init__(self, structure: Structure, states: list[Tensor]) -> None:
+        self.structure = structure
+        self.states = states  # before each layer, (L, C)
+        self._sides: dict[tuple[int, int], _Side] = {}
+
+    def side(self, layer: int, term: int, x: Tensor, rule: Neighbourhood) -> "_Side":
+        """Of a term in input space (layer -1) or among the states x before a layer."""
+        if (layer, term) not in self._sides:
+            self._sides[layer, term] = _Side(x, rule)
+        return self._sides[layer, term]
+
+
+class _Side:
+    """The context's side of the ``local`` rule: its points, and how far each of them reaches."""
+
+    def __init__(self, x: Tensor, rule: Neighbourhood) -> None:
+        self.x, self.rule, self.project = x, rule, projection(x, rule)
+        self.points = self.project(x)
+        self.lists = neighbour_lists(x, rule)
+        self.reach = reach(self.lists.squared, rule).double().numpy()
+
+    def weights(self, new: Tensor) -> SparseWeights:
+        """Between new rows (N, F) and the context; with columns for the new rows themselves."""
+        rows, rule = self.project(new), self.rule
+        near, pairs = joined(rows, self.points, wanted(rule), self.reach, rule.metric)
+        lists = Lists(torch.from_numpy(near.index), torch.from_numpy(near.squared_distance))
+        row, key, squared = map(torch.from_numpy, pairs)
+        found = cross_weights(lists, (row, key, squared), self.lists.squared, rule)
+        pattern, columns = found.pattern, len(self.reach) + new.shape[0]
+        wide = SparseWeights(Pattern(pattern.crow, pattern.col, columns), found.values)
+        return wide.to(self.x.device, self.x.dtype)
+
+    @cached_property
+    def among(self) -> SparseWeights:
+        """Weights among the context itself."""
+        found = local_weights(*self.lists, self.rule, torch.float64)
+        return found.to(self.x.device, self.x.dtype)

@@ -1,13 +1,14 @@
 r"""A fitted encoder as a small network for single instances: what the others say is constant.
 
 Where every layer diffuses by a linear rate between all pairs alone (``simple``), a new instance
-needs nothing of the fitted ones but sums over them, which do not change any more. With unit queries
-and keys q and k, rates c + r q.k and values v, one head hears
+needs nothing of the fitted ones but sums over them, which do not change any more. With its query q,
+unit keys k, rates :math:`c + r\,q'k / |q|` and values v measured from their mean, one head hears
 
-.. math:: \frac{c \sum_j v_j + r q' \sum_j k_j v_j'}{c L + r q' \sum_j k_j}
+.. math:: \bar v + \frac{r q' \sum_j k_j (v_j - \bar v)'}{c L |q| + r q' \sum_j k_j}
 
-so that a layer is two products of C x C and a division. In float64, whatever the encoder's own
-precision. The official numerics divide by the norms of all fitted queries and keys instead.
+and q enters the sums through its map alone, which is folded into them. So a layer is two products
+of C x C and a division. In float64, whatever the encoder's own precision. The official numerics
+divide by the norms of all fitted queries and keys instead, and |q| is 1.
 
 Letters: N new instances, L fitted ones, F features, H heads, C channels.
 """
@@ -42,34 +43,51 @@ class _Rule(NamedTuple):
 class FrozenLayer(nn.Module):
     """One step of new instances towards the sums of the fitted ones."""
 
-    read: Tensor  # (H, C, C + 1)  r sum k v' and, last, r sum k
-    constant: Tensor  # (H, 1, C + 1)  c sum v and, last, c L
-    mean: Tensor  # (H, 1, C)      mean value: what is heard where all rates are 0
-    noise: Tensor  # ()             below it a sum of rates is rounding
+    pull: Tensor  # (C, H C)   what sums bring, values measured from their mean; over heads
+    pull_bias: Tensor  # (H C,)
+    weigh: Tensor  # (C, H)     r sum k
+    weigh_bias: Tensor  # (H,)
+    total: Tensor  # ()         c L
+    mean: Tensor  # (C,)       mean value: what is heard where all rates are 0; over heads
+    noise: Tensor  # ()         a sum of rates below it is rounding
 
     def __init__(self, rule: _Rule, query_map: nn.Linear, summary: Summary) -> None:
         super().__init__()
-        self.rule, self.query_map = rule, copy.deepcopy(query_map).double()
-        count, value = summary.count[0], summary.value[0]
-        lifted = torch.cat([summary.outer[0], summary.key[0].unsqueeze(2)], 2)
-        total = count.expand(len(value), 1)
-        self.register_buffer("read", rule.slope * lifted)
-        constant = rule.offset * torch.cat([value, total], 1)
-        self.register_buffer("constant", constant.unsqueeze(1))
-        self.register_buffer("mean", (value / count.clamp_min(1)).unsqueeze(1))
+        queries = copy.deepcopy(query_map).double()
+        self.rule, self.query_map = rule, queries if rule.unit else None
+        count, value, key, outer = (
+            part[0] for part in (summary.count, summary.value, summary.key, summary.outer)
+        )
+        self.heads, share = len(value), rule.moving / len(value)
+        mean = value / count.clamp_min(1)
+        pull = share * rule.slope * (outer - key.unsqueeze(2) * mean.unsqueeze(1))
+        columns = {"pull": pull, "weigh": rule.slope * key.unsqueeze(2)}
+        weight, bias = queries.weight.unflatten(0, (self.heads, -1)), queries.bias
+        for name, sums in columns.items():  # (H, M, C) or (H, M, 1)
+            folded = weight.mT @ sums
+            self.register_buffer(name, folded.transpose(0, 1).flatten(1).contiguous())
+            offset = bias.view(self.heads, 1, -1) @ sums
+            self.register_buffer(f"{name}_bias", offset.flatten())
+        self.register_buffer("total", rule.offset * count)
+        self.register_buffer("mean", share * mean.sum(0))
         self.register_buffer("noise", 8 * torch.finfo(torch.float64).eps * count)
 
     def forward(self, z: Tensor, initial: Tensor) -> Tensor:
         """States after the step, (N, C)."""
-        heads, channels = self.mean.shape[0], self.mean.shape[2]
-        q = self.query_map(z).view(-1, heads, channels).transpose(0, 1)  # (H, N, C)
-        if self.rule.unit:
-            q = q / q.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(q.dtype).tiny)
-        read = torch.baddbmm(self.constant, q, self.read)
-        rates = read[..., -1:]
-        heard = torch.where(rates > self.noise, read[..., :-1] / rates, self.mean)
-        heard = heard.mean(0) if heads > 1 else heard[0]
-        moved = self.rule.keep * z + self.rule.moving * heard
+        rates = torch.addmm(self.weigh_bias, z, self.weigh)  # (N, H), times the query's length
+        total, noise = self.total, self.noise
+        if self.query_map is not None:
+            lengths = self.query_map(z).unflatten(1, (self.heads, -1)).norm(dim=-1)
+            total, noise = total * lengths, noise * lengths
+        rates = rates + total
+        shares = torch.where(rates > noise, rates.reciprocal(), 0.0)
+        moved = torch.add(self.mean, z, alpha=self.rule.keep)
+        pulled = torch.addmm(self.pull_bias, z, self.pull)
+        if self.heads == 1:
+            moved = torch.addcmul(moved, pulled, shares)
+        else:
+            pulled = pulled.unflatten(1, (self.heads, -1))
+            moved = moved + (pulled * shares.unsqueeze(2)).sum(1)
         return moved + self.rule.pull * initial if self.rule.pull else moved
 
 
@@ -109,10 +127,11 @@ class FrozenNetwork(nn.Module):
     def embed(self, x: Tensor) -> Tensor:
         """Initial states, (N, C)."""
         z = x.to(self.dtype)
-        if self.input_map is not None:
-            z = z @ self.input_map.weight.t() + self.input_map.bias
-        elif z.layout == torch.sparse_csr:
-            z = z.to_dense()
+        if z.layout == torch.sparse_csr:
+            z = z.to_dense() if self.input_map is None else z @ self.input_map.weight.t()
+            z = z if self.input_map is None else z + self.input_map.bias
+        elif self.input_map is not None:
+            z = self.input_map(z)
         z = self.norms[0](z) if self.norms else z
         return z if self.late or self.input_map is None else z.relu()
 

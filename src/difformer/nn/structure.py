@@ -5,7 +5,7 @@ layers and steps. Letters: N instances, L keys, E edges, F features.
 """
 
 import weakref
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -21,6 +21,7 @@ from difformer.data.order import near_order
 from difformer.data.projection import pca
 from difformer.diffusion import Diffusivity, Neighbourhood, SparseWeights, local_weights, observed
 from difformer.diffusion.graph import Pattern, check_edges
+from difformer.diffusion.local import Lists
 from difformer.diffusion.penalty import QUADRATIC
 from difformer.diffusion.segments import segment
 from difformer.nn.recall import Recall
@@ -212,55 +213,58 @@ def norm_of(term: Diffusivity, graph_norm: str) -> str:
 
 def found_neighbours(x: Tensor, rule: Neighbourhood, batch: Tensor | None = None) -> SparseWeights:
     """Weights of the ``local`` diffusivity among the rows of x. Exact; O(N^2 F) time."""
-    index, squared = neighbour_lists(x, rule, batch)
-    weights = local_weights(index, squared, rule, torch.float64)
+    weights = local_weights(*neighbour_lists(x, rule, batch), rule, torch.float64)
     return weights.to(x.device, x.dtype)
 
 
-def neighbour_lists(
-    x: Tensor, rule: Neighbourhood, batch: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def neighbour_lists(x: Tensor, rule: Neighbourhood, batch: Tensor | None = None) -> Lists:
     """Row numbers and squared distances of the nearest rows, (N, max(k, bandwidth))."""
-    wanted = rule.k if rule.weights == "binary" else max(rule.k, rule.bandwidth)
     if batch is not None and rule.components is not None:
-        return _lists_by_graph(x, rule, batch, wanted)
+        return _lists_by_graph(x, rule, batch)
     graphs = None if batch is None else batch.cpu().numpy()
+    return found_lists(projection(x, rule)(x), rule, x.device, batch=graphs)
+
+
+def found_lists(points: Any, rule: Neighbourhood, device: torch.device, **among: Any) -> Lists:
+    """The same of points in the space of :func:`projection`; ``among`` as the search takes it."""
     near = neighbors.search(
-        view(x, rule), wanted, metric=rule.metric, batch=graphs, candidates=proposer(x.device)
+        points,
+        wanted(rule),
+        metric=rule.metric,
+        candidates=proposer(device),
+        **among,
     )
-    return torch.from_numpy(near.index), torch.from_numpy(near.squared_distance)
+    return Lists(torch.from_numpy(near.index), torch.from_numpy(near.squared_distance))
 
 
-def _lists_by_graph(
-    x: Tensor, rule: Neighbourhood, batch: Tensor, wanted: int
-) -> tuple[Tensor, Tensor]:
+def _lists_by_graph(x: Tensor, rule: Neighbourhood, batch: Tensor) -> Lists:
     """As :func:`neighbour_lists`: each graph has its own mean and principal components."""
-    points = to_numpy(x)
-    index = torch.full((x.shape[0], wanted), neighbors.NONE)
-    squared = torch.full((x.shape[0], wanted), torch.inf, dtype=torch.float64)
+    points, width = to_numpy(x), wanted(rule)
+    index = torch.full((x.shape[0], width), neighbors.NONE)
+    squared = torch.full((x.shape[0], width), torch.inf, dtype=torch.float64)
     for graph in batch.unique().tolist():
         rows = (batch == graph).nonzero().squeeze(1).cpu()
-        own = _project(points[rows.numpy()], rule)
-        found = neighbors.search(own, wanted, metric=rule.metric, candidates=proposer(x.device))
-        local = torch.from_numpy(found.index)
+        own = points[rows.numpy()]
+        local, squared[rows] = found_lists(_projector(own, rule)(own), rule, x.device)
         index[rows] = torch.where(local == neighbors.NONE, local, rows[local])
-        squared[rows] = torch.from_numpy(found.squared_distance)
-    return index, squared
+    return Lists(index, squared)
 
 
-def view(x: Tensor, rule: Neighbourhood, of: Tensor | None = None) -> Any:
-    """The space in which neighbours are found: x itself, or centred principal components.
-
-    With ``of`` the components are those of the rows of x, and the rows of ``of`` are projected.
-    """
-    return _project(to_numpy(x), rule, None if of is None else to_numpy(of))
+def projection(x: Tensor, rule: Neighbourhood) -> Callable[[Tensor], Any]:
+    """Into the space in which neighbours are found: as they are, or principal components of x."""
+    project = _projector(to_numpy(x), rule)
+    return lambda rows: project(to_numpy(rows))
 
 
-def _project(points: Any, rule: Neighbourhood, of: Any = None) -> Any:
-    wanted = points if of is None else of
+def _projector(points: Any, rule: Neighbourhood) -> Callable[[Any], Any]:
     if rule.components is None or 0 in points.shape:
-        return wanted
-    return pca(points, rule.components).apply(wanted)
+        return lambda rows: rows
+    return pca(points, rule.components).apply
+
+
+def wanted(rule: Neighbourhood) -> int:
+    """How many nearest rows the rule looks at."""
+    return rule.k if rule.weights == "binary" else max(rule.k, rule.bandwidth)
 
 
 def to_numpy(x: Tensor) -> Any:
