@@ -265,8 +265,9 @@ class DIFFormerEstimator(
         Raises
         ------
         ConfigError
-            Unless ``encoder="trained"``, the diffusivity is ``"simple"`` and there is no graph, or
-            without the package onnx (extra ``onnx``).
+            If ``fit`` was given edges, or the rows that the file must hold are larger than 2 GiB.
+        MissingExtraError
+            Without the package onnx (extra ``onnx``).
         """
         self._check_fitted()
         export_onnx(self, Path(path))

@@ -65,6 +65,10 @@ class DecoupledEngine:
         """What the readout says, (N, K)."""
         return self.target.read(self.model(states))
 
+    def known_start(self) -> Tensor:
+        """Labels of the fitted rows before they diffuse, and the mass of each row, (N, K + 1)."""
+        return with_mass(self._start, self.target.mass)
+
     def answers(self) -> Tensor:
         """What is said of the fitted rows, (N, K)."""
         return self.model.diffuse_labels(self._start, self.context.structure, self.target.mass)
@@ -81,7 +85,7 @@ class DecoupledEngine:
         rows = self.features.apply(x)
         q = start = with_mass(self._guess(self._states_of(rows, edge_index, edge_weight)))
         towards = context.towards(rows, edge_index, edge_weight)
-        known = known_start = with_mass(self._start, self.target.mass)
+        known = known_start = self.known_start()
         for _ in range(model.label_steps):
             q = model.label_step(q, start, towards, known)
             known = model.label_step(known, known_start, context.structure)

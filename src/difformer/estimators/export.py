@@ -8,48 +8,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
 
 from difformer.errors import ConfigError, MissingExtraError
-from difformer.estimators.targets import Target
-from difformer.estimators.trained import TrainedEngine
-from difformer.nn.frozen import FrozenNetwork
+from difformer.estimators.standalone import standalone
 from difformer.runs.atomic import write_bytes
 
 if TYPE_CHECKING:
     from difformer.estimators.base import DIFFormerEstimator
 
 OPSET = 20
-
-
-class _Answers(nn.Module):
-    """Answers and last states of rows, each by itself."""
-
-    def __init__(self, network: FrozenNetwork, target: Target) -> None:
-        super().__init__()
-        self.network, self.target = network, target
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        states = self.network.encode(x)
-        return self.target.read(self.network.readout(states).unsqueeze(0)), states
+LARGEST = (1 << 31) - (1 << 24)  # bytes of constants: the format counts bytes in 31 bits
 
 
 def export_onnx(model: "DIFFormerEstimator", path: Path) -> None:
     """Write a fitted estimator: ``features`` (N, F) in, ``answers`` (N, K), ``states`` (N, P) out.
 
     Raises:
-        ConfigError: If new rows need more of the fitted ones than sums.
+        ConfigError: If the estimator was fitted with edges, or the file would be too large.
         MissingExtraError: If onnx is not installed.
     """
-    engine = model.engine_
-    network = engine.context.network if isinstance(engine, TrainedEngine) else None
-    if network is None:
+    made = standalone(model.engine_)
+    if made is None:
         raise ConfigError(
-            "ONNX files hold encoder='trained' with diffusivity='simple' and no graph: only there "
-            f"new rows need no more than sums of the fitted ones; found encoder={model.encoder!r}, "
-            f"diffusivity={model.diffusivity!r}."
+            "ONNX files hold estimators that were fitted without edges and without the released "
+            f"numerics, for their rows come without edges; found encoder={model.encoder!r}, "
+            f"diffusivity={model.diffusivity!r} with edges or such numerics."
         )
-    made = _Answers(network.single(), engine.target).eval()
+    size = sum(part.numel() * part.element_size() for part in made.state_dict().values())
+    if size > LARGEST:
+        raise ConfigError(
+            f"An ONNX file holds at most {LARGEST // 2**20:,} MiB of fitted rows, found "
+            f"{size // 2**20:,} MiB; use save and load."
+        )
     example = torch.zeros(2, model.n_features_in_)
     rows = torch.export.Dim("rows", min=1)
     with _quiet():

@@ -124,7 +124,7 @@ class FrozenContext:
         )
 
     def _diffuse(self, x: Tensor, edge_index: Tensor | None, edge_weight: Tensor | None) -> Tensor:
-        model, fitted = self.model, self._fitted
+        model, fitted = self.model, self.fitted
         towards = self.towards(x, edge_index, edge_weight)
         z = initial = model.embed(x)
         for index, (conv, states) in enumerate(zip(model.layers, fitted.states, strict=True)):
@@ -138,18 +138,18 @@ class FrozenContext:
         return self.model.structure(self.x, self.edge_index, self.edge_weight)
 
     @property
-    def _fitted(self) -> "_Fitted":
+    def fitted(self) -> "Fitted":
         """States of the context before each layer, kept as long as nothing changes."""
         return self._states.get(  # type: ignore[no-any-return]
             (self.x, self.edge_index, self.edge_weight), self._fit, like=self._version
         )
 
     @torch.no_grad()
-    def _fit(self) -> "_Fitted":
+    def _fit(self) -> "Fitted":
         with _evaluating(self.model):
             known = self.structure
             steps = self.model.steps(self.model.embed(self.x), known)
-            return _Fitted(known, [step.before for step in steps])
+            return Fitted(known, [step.before for step in steps])
 
     @property
     def _version(self) -> tuple[tuple[int, int], ...]:
@@ -172,7 +172,7 @@ class FrozenContext:
     def _towards(
         self, x: Tensor, edge_index: Tensor | None, edge_weight: Tensor | None
     ) -> Structure:
-        fitted = self._fitted
+        fitted = self.fitted
         known = fitted.structure
         weights, operators = [], []
         for index, term in enumerate(known.terms):
@@ -191,7 +191,7 @@ class FrozenContext:
         for index, term in enumerate(towards.terms):
             rule = term.neighbours
             if rule is not None and rule.space == "state":
-                side = self._fitted.side(layer, index, self._fitted.states[layer], rule)
+                side = self.fitted.side(layer, index, self.fitted.states[layer], rule)
                 w = weights[index] = side.weights(z)
                 among = side.among if rule.norm == "sym" else None
                 operators[index] = _normalised(term, w, among, self._graph_norm)
@@ -247,7 +247,7 @@ def _normalised(
     return operator_of(term, weights, graph_norm, torch.cat([known.degree.to(degree), degree]))
 
 
-class _Fitted:
+class Fitted:
     """What new rows ask of the context where sums are not enough: states, and neighbour lists."""
 
     def __init__(self, structure: Structure, states: list[Tensor]) -> None:

@@ -248,7 +248,10 @@ class DIFFormerConv(nn.Module):
 
     def mix_shares(self, structure: Structure) -> list[float | Tensor]:
         """Convex weight of each term that is present."""
-        kept = structure.mix
+        return self.shares_of(structure.mix)
+
+    def shares_of(self, kept: Sequence[int]) -> list[float | Tensor]:
+        """Convex weights of these terms alone."""
         if self.mix_logits is not None:
             return list(torch.softmax(self.mix_logits[list(kept)], 0))
         assert self._fixed_mix is not None

@@ -14,6 +14,7 @@ Letters: N new instances, L fitted ones, F features, H heads, C channels.
 """
 
 import copy
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -98,7 +99,7 @@ class FrozenNetwork(nn.Module):
     :meth:`single`.
     """
 
-    def __init__(self, model: DIFFormer, layers: list[FrozenLayer]) -> None:
+    def __init__(self, model: DIFFormer, layers: Sequence[nn.Module]) -> None:
         super().__init__()
         parts = copy.deepcopy([model.input_map, model.output_map])
         self.input_map, self.output_map = (p if p is None else p.double() for p in parts)

@@ -1,0 +1,126 @@
+"""A fitted estimator as one module of plain torch operations: rows in, answers and states out.
+
+Each row is a new one, without edges. What the others say is constant: sums over them where those
+suffice, else their states, neighbour lists and labels (``difformer.nn.dense_context``).
+
+Letters: N new rows, L fitted ones, F features, K answers, P width of the states.
+"""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from difformer.diffusion import Neighbourhood
+from difformer.estimators.decoupled import DecoupledEngine
+from difformer.estimators.engine import Engine
+from difformer.estimators.features import FeatureMap
+from difformer.estimators.targets import Target
+from difformer.estimators.trained import TrainedEngine
+from difformer.nn.conv import DIFFormerConv
+from difformer.nn.decoupled import ROW_NORM, scaled_rows, with_mass, without_mass
+from difformer.nn.dense_context import DenseWeights, dense
+from difformer.nn.frozen import FrozenNetwork
+
+
+def standalone(engine: Engine) -> nn.Module | None:
+    """The module of an engine: (N, F) to (N, K) and (N, P), float32; None where edges count."""
+    if isinstance(engine, DecoupledEngine):
+        if any(term.support == "edges" for term in engine.context.structure.terms):
+            return None
+        return Decoupled(engine).eval()
+    assert isinstance(engine, TrainedEngine)
+    linear = engine.context.network
+    network = dense(engine.context) if linear is None else linear.single()
+    return None if network is None else Trained(network, engine.target).eval()
+
+
+class Trained(nn.Module):
+    """A network for new rows, and what its outputs mean."""
+
+    def __init__(self, network: FrozenNetwork, target: Target) -> None:
+        super().__init__()
+        self.network, self.target = network, target
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Answers and last states."""
+        states = self.network.encode(x)
+        answers = self.target.read(self.network.readout(states).unsqueeze(0))
+        return answers.float(), states.float()
+
+
+class Decoupled(nn.Module):
+    """States diffuse, the readout guesses, labels diffuse: a product with constants each time.
+
+    A new row takes its next state from fitted rows alone, so of all diffusion steps the last one
+    remains; the states and labels that the fitted rows had before it are constants.
+    """
+
+    known_states: Tensor  # (L, P)
+    known_labels: Tensor  # (L, K + 1)
+
+    @torch.no_grad()
+    def __init__(self, engine: DecoupledEngine) -> None:
+        super().__init__()
+        model, context, self.target = engine.model, engine.context, engine.target
+        structure, last = context.structure, model.encoder.layers[-1]
+        assert isinstance(last, DIFFormerConv)
+        self.features = _Features(engine.features)
+        self.shares = [float(share) for share in last.mix_shares(structure)]
+        self.source, self.label_source = last.source, model.label_source
+        rules: list[Neighbourhood] = [t.neighbours for t in structure.terms if t.neighbours]
+        self.near = nn.ModuleList(DenseWeights(context.x, rule) for rule in rules)
+        self.norms = [rule.norm for rule in rules]
+        self.register_buffer("known_states", context.fitted.states[-1].double())
+        self.members = copy.deepcopy(model.members).double()
+        labels = start = engine.known_start()
+        for _ in range(model.label_steps - 1):
+            labels = model.label_step(labels, start, structure)
+        self.register_buffer("known_labels", labels.double())
+        self.label_steps = model.label_steps
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Answers and diffused features."""
+        rows = self.features(x)
+        weights = [near(rows) for near in self.near]
+        z = (1 - self.source) * self._heard(
+            weights, self.norms, self.known_states
+        ) + self.source * rows
+        states = scaled_rows(z)
+        guess = self.target.read(torch.stack([member(states) for member in self.members]))
+        q = with_mass(guess)
+        if self.label_steps:
+            heard = self._heard(weights, ["row"] * len(weights), self.known_labels)
+            q = (1 - self.label_source) * heard + self.label_source * q
+        return without_mass(q).float(), states.float()
+
+    def _heard(self, weights: list[Tensor], norms: list[str], values: Tensor) -> Tensor:
+        """What the terms bring together, (N, C)."""
+        total = torch.zeros_like(weights[0] @ values)
+        for near, w, norm, share in zip(self.near, weights, norms, self.shares, strict=True):
+            assert isinstance(near, DenseWeights)
+            total = total + share * (near.normalised(w, norm) @ values)
+        return total
+
+
+class _Features(nn.Module):
+    """A fitted feature map, (N, F) to (N, P), float64 with the digits of float32."""
+
+    mean: Tensor
+    directions: Tensor
+
+    def __init__(self, features: FeatureMap) -> None:
+        super().__init__()
+        self.constant, self.reduced = features.constant, features.projection is not None
+        if features.projection is not None:
+            self.register_buffer("mean", torch.from_numpy(features.projection.mean))
+            self.register_buffer("directions", torch.from_numpy(features.projection.directions))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.double()
+        if self.reduced:
+            x = normalize(x, dim=1) @ self.directions - self.mean @ self.directions
+        if self.constant is not None:
+            x = torch.cat([x, torch.full_like(x[:, :1], self.constant)], 1)
+        return (ROW_NORM * normalize(x, dim=1)).float().double()
