@@ -113,7 +113,7 @@ def test_the_files_hold_data_only(folder):
     names = {p.name for p in folder.rglob("*") if p.is_file()}
     assert {"estimator.json", "context.safetensors", "model.safetensors"} <= names
     for path in folder.rglob("*"):
-        assert path.suffix in ("", ".json", ".jsonl", ".toml", ".safetensors"), path
+        assert path.suffix in ("", ".json", ".jsonl", ".toml", ".safetensors", ".md"), path
     assert json.loads((folder / "estimator.json").read_text())["format"] == 2
 
 

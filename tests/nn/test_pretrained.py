@@ -33,6 +33,7 @@ def test_a_round_trip_gives_equal_outputs(name, mix, tmp_path):
     model = cases.make(SAVED[name], mix=mix, heads=2, value_map=True, source=0.1)
     model.save_pretrained(tmp_path / "new" / "folder")
     assert {p.name for p in (tmp_path / "new" / "folder").iterdir()} == {
+        "README.md",
         "config.json",
         "model.safetensors",
     }

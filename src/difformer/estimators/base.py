@@ -62,6 +62,8 @@ class DIFFormerEstimator(
 ):
     """The common part. Parameters and attributes are described where they are used."""
 
+    _task: str  # as model hubs call it
+    _answering = "predict"  # the method that a model card shows
     embedding_: Array  # (N, P)
     engine_: Engine
     _known: KnownRows

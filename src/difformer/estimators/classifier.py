@@ -85,6 +85,8 @@ class DIFFormerClassifier(ClassifierMixin, DIFFormerEstimator):  # type: ignore[
     True
     """
 
+    _task = "tabular-classification"
+
     def __init__(
         self,
         encoder: str = "decoupled",

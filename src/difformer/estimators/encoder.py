@@ -57,6 +57,9 @@ class DIFFormerEncoder(DIFFormerEstimator):
     (150, 5)
     """
 
+    _task = "feature-extraction"
+    _answering = "transform"
+
     def _target(self, y: Any, rows: int) -> Target:
         if y is None or self.encoder == "decoupled":
             return Nothing(torch.zeros(rows))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from difformer.estimators.targets import Target
+from difformer.nn import FrozenContext
 from difformer.nn.trace import Trace
 from difformer.runs import RunDirectory
 from difformer.runs.records import Record
@@ -66,6 +67,12 @@ class Engine(Protocol):
     keywords: ClassVar[frozenset[str]]  # the options that ``fit`` knows
     history: list[Record]
     target: Target
+    context: FrozenContext
+
+    @property
+    def model(self) -> nn.Module:
+        """What was fitted."""
+        ...
 
     @classmethod
     def fit(cls, given: Fitting, options: Mapping[str, Any], config: TrainingConfig) -> "Engine":

@@ -66,6 +66,8 @@ class DIFFormerRegressor(RegressorMixin, DIFFormerEstimator):  # type: ignore[mi
     (2,)
     """
 
+    _task = "tabular-regression"
+
     def _target(self, y: Any, rows: int) -> Target:
         if y is None:
             raise DataError(

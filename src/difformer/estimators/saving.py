@@ -1,5 +1,6 @@
 """A fitted estimator as files: weights and context as safetensors, the rest as JSON."""
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,6 +11,7 @@ import torch
 from difformer.errors import DifformerError, RunError
 from difformer.estimators.known import KnownRows
 from difformer.estimators.names import Names
+from difformer.nn.card import CARD, model_card
 from difformer.nn.pretrained import describe, restore
 from difformer.runs import RunDirectory, atomic
 from difformer.runs.tensors import load_tensors, save_tensors
@@ -40,6 +42,47 @@ def write_fitted(model: "DIFFormerEstimator", run: RunDirectory) -> None:
     run.write_model(weights)
     save_tensors(run.path / CONTEXT, context | known)
     run.write_json(ESTIMATOR, described(model))
+    run.write_text(CARD, card(model))
+
+
+def card(model: "DIFFormerEstimator") -> str:
+    """The model card, Markdown."""
+    name, engine = type(model).__name__, model.engine_
+    described = engine.describe()
+    edges = engine.context.edge_index
+    facts = {
+        "features": model.n_features_in_,
+        "fitted rows": len(model.embedding_),
+        "of them labelled": int(engine.target.known.sum()),
+        "edges among them": None if edges is None else int(edges.shape[1]),
+        "target": described["target"]["kind"],
+        "encoder": model.encoder,
+        **_unusual(engine.model, described["model" if "model" in described else "options"]),
+        "epochs": model.n_iter_,
+    }
+    usage = (
+        f"from difformer import {name}\n\n"
+        f'model = {name}.load("path/to/this/folder")\n'
+        f"model.{model._answering}(X)  # X: (rows, {model.n_features_in_})"
+    )
+    about = [
+        "Answers for rows from the rows it was fitted on: a new row moves towards the fitted ones "
+        "and changes none of them.",
+        f"**The files hold the features of the fitted rows** (`{CONTEXT}`), what was known of them "
+        "and, where there were any, their edges and names: pass them on as you would pass on the "
+        "data.",
+    ]
+    return model_card(name, model._task, about, {k: _plain(v) for k, v in facts.items()}, usage)
+
+
+def _unusual(model: object, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The diffusivity, and settings that are not the defaults of the model's class."""
+    usual = {name: p.default for name, p in inspect.signature(type(model)).parameters.items()}
+    return {
+        name.replace("_", " "): value
+        for name, value in settings.items()
+        if name == "diffusivity" or name not in usual or _plain(usual[name]) != _plain(value)
+    }
 
 
 def described(model: "DIFFormerEstimator") -> dict[str, Any]:

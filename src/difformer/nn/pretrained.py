@@ -1,8 +1,8 @@
-"""``config.json`` + ``model.safetensors``: a model as two files that hold data only."""
+"""``config.json`` + ``model.safetensors``: a model as files that hold data only, and its card."""
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save
 from difformer.diffusion import DIFFUSIVITIES, Diffusivity, Neighbourhood, Penalty
 from difformer.diffusion.penalty import PLAIN, SCALED
 from difformer.errors import ConfigError, DifformerError, RunError, one_of
+from difformer.nn.card import CARD, model_card
 
 if TYPE_CHECKING:
     from difformer.nn.encoder import DIFFormer
@@ -20,7 +21,7 @@ FORMAT = 1
 
 
 def save_pretrained(model: "DIFFormer", folder: Path) -> None:
-    """Write both files; the configuration first, so that a broken write is noticed."""
+    """Write all files; the configuration first, so that a broken write is noticed."""
     config = {**model.config, "diffusivity": describe(model.config["diffusivity"])}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -28,8 +29,22 @@ def save_pretrained(model: "DIFFormer", folder: Path) -> None:
         (folder / "config.json").write_text(text + "\n", encoding="utf-8")
         weights = save({name: t.contiguous() for name, t in model.state_dict().items()})
         (folder / "model.safetensors").write_bytes(weights)  # save_file would hide it from others
+        (folder / CARD).write_text(_card(model, config), encoding="utf-8")
     except OSError as error:
         raise RunError(f"{folder} could not be written: {error.strerror or error}.") from None
+
+
+def _card(model: "DIFFormer", config: Mapping[str, Any]) -> str:
+    names = ("in_channels", "hidden_channels", "out_channels", "num_layers", "heads", "diffusivity")
+    facts = {name.replace("_", " "): config[name] for name in names}
+    facts["parameters"] = sum(p.numel() for p in model.parameters())
+    usage = (
+        "from difformer import DIFFormer\n\n"
+        'model = DIFFormer.from_pretrained("path/to/this/folder")\n'
+        "model.eval()(x, edge_index)  # x: (N, in channels); edge_index: (2, E) or left out"
+    )
+    about = "Encodes a whole set of instances: their states diffuse towards one another."
+    return model_card("DIFFormer", None, [about], facts, usage)
 
 
 def load_pretrained(kind: type["DIFFormer"], folder: Path) -> "DIFFormer":

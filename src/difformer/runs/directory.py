@@ -156,6 +156,10 @@ class RunDirectory:
         """Write another JSON file of the run atomically."""
         atomic.write_json(self.path / name, value)
 
+    def write_text(self, name: str, text: str) -> None:
+        """Write another text file of the run atomically."""
+        atomic.write_text(self.path / name, text)
+
     def finish(self, summary: Mapping[str, object]) -> None:
         """Write ``summary.json`` and then the manifest, which marks the run as finished.
 
