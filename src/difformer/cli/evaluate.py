@@ -21,6 +21,9 @@ def evaluate(
         say(describe(read_evaluation(saved)))
         return
     scored = judged_rows(saved, score_new_rows(saved, data, edges, directed, labelled=True))
-    how = f"{len(scored.labels)} labelled rows of {data}, scored as new rows."
+    how = (
+        f"{len(scored.labels)} labelled rows of {data} that were not used in fitting, "
+        "scored as new rows."
+    )
     result = judge(how, scored.labels, scored.probabilities, saved.model.classes_)
     say([*map(str, scored.notices), *describe(result)])
