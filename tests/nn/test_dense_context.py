@@ -43,6 +43,6 @@ def test_a_row_at_the_place_of_a_fitted_one_is_within_the_same_reaches(weights):
     rule = Neighbourhood(k=4, weights=weights, metric="euclidean", self_loops=False)
     model = DIFFormer(7, 7, 2, 1, diffusivity=rule, graph=False).double().eval()
     context = FrozenContext(model, x)
-    found = DenseWeights(x, rule)(x)
+    found = DenseWeights(context.sides("input")[0])(x)
     expected = context.towards(x.clone()).weights[0].dense()[:, :60]
     cases.assert_close(found, expected, 1e-9)

@@ -20,10 +20,10 @@ def evaluate(
     if data is None:
         say(describe(read_evaluation(saved)))
         return
-    scored = judged_rows(saved, score_new_rows(saved, data, edges, directed, labelled=True))
+    parts = score_new_rows(saved, data, edges, directed, labelled=True)
+    labels, probabilities, notices = judged_rows(saved, parts)
     how = (
-        f"{len(scored.labels)} labelled rows of {data} that were not used in fitting, "
-        "scored as new rows."
+        f"{len(labels)} labelled rows of {data} that were not used in fitting, scored as new rows."
     )
-    result = judge(how, scored.labels, scored.probabilities, saved.model.classes_)
-    say([*map(str, scored.notices), *describe(result)])
+    result = judge(how, labels, probabilities, saved.model.classes_)
+    say([*map(str, notices), *describe(result)])

@@ -20,7 +20,7 @@ def predict(
     """
     from difformer.cli.saved import Scored, open_run, score_new_rows
     from difformer.cli.screen import say
-    from difformer.cli.tables import check_table_path, write_prediction_parts
+    from difformer.cli.tables import check_table_path, prediction_table, write_predictions
     from difformer.data.notices import Notice, together
     from difformer.runs.atomic import check_output
 
@@ -30,11 +30,10 @@ def predict(
     notices: list[Notice] = []
     counts: list[int] = []
 
-    def noted(part: Scored) -> tuple[tuple[str, ...], Any]:
+    def table(part: Scored) -> Any:
         notices.extend(part.notices)
         counts.append(len(part.ids))
-        return part.ids, part.probabilities
+        return prediction_table(part.ids, saved.model.classes_, part.probabilities)
 
-    parts = map(noted, score_new_rows(saved, data, edges, directed))
-    write_prediction_parts(out, parts, saved.model.classes_)
+    write_predictions(out, map(table, score_new_rows(saved, data, edges, directed)))
     say([*map(str, together(notices)), f"{sum(counts)} rows scored: {out}"])

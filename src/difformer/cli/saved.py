@@ -94,27 +94,26 @@ def _score(saved: SavedRun, prepared: Prepared, edges: Path | None, directed: bo
     return Scored(rows.ids, labels, probabilities, tuple(notices))
 
 
-def judged_rows(saved: SavedRun, parts: Iterable[Scored]) -> Scored:
-    """The labelled rows alone, without those whose labels the run was taught.
+def judged_rows(
+    saved: SavedRun, parts: Iterable[Scored]
+) -> tuple[NDArray[np.int64], NDArray[np.float64], tuple[Notice, ...]]:
+    """Labels and probabilities of the labelled rows whose labels the run was not taught.
 
-    On them it would judge itself too well.
+    On those that it was taught it would judge itself too well.
     """
     taught = _taught(saved)
-    ids: list[str] = []
     labels, probabilities = [], []
     notices: list[Notice] = []
     for part in parts:
         fresh = np.array([name not in taught for name in part.ids], dtype=bool)
         kept = fresh & (part.labels >= 0)
-        ids += [name for name, is_kept in zip(part.ids, kept, strict=True) if is_kept]
         labels.append(part.labels[kept])
         probabilities.append(part.probabilities[kept])
         notices += part.notices
         if not fresh.all():
             before = "Rows whose labels were used in fitting are left out ("
             notices.append(Notice("taught", before, int((~fresh).sum()), ")."))
-    found = np.concatenate(labels), np.concatenate(probabilities)
-    return Scored(tuple(ids), *found, together(notices))
+    return np.concatenate(labels), np.concatenate(probabilities), together(notices)
 
 
 def _taught(saved: SavedRun) -> set[str]:

@@ -1,7 +1,7 @@
 """Prediction tables: id, label, prediction, confidence, and a probability for each class."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,46 +25,21 @@ def check_table_path(path: Path, overwrite: bool) -> None:
         raise ConfigError(f"{path} exists; add --overwrite or give another name.")
 
 
-def write_predictions(
-    path: Path,
-    ids: Sequence[str],
-    classes: Any,
-    probabilities: Any,
-    labels: Sequence[str] | None = None,
-) -> None:
-    """Write one row an instance, atomically. ``labels`` are the given ones, "" unlabelled."""
-    with prediction_writer(path) as write:
-        write(_table(ids, classes, probabilities, labels))
-
-
-def write_prediction_parts(
-    path: Path, parts: Iterable[tuple[Sequence[str], Any]], classes: Any
-) -> None:
-    """Write ids and probabilities of one part after the other, into one file, atomically."""
-    with prediction_writer(path) as write:
-        for ids, probabilities in parts:
-            write(_table(ids, classes, probabilities))
-
-
-@contextmanager
-def prediction_writer(path: Path) -> Iterator[Callable[[Any], None]]:
-    """Yield what appends an Arrow table to a file that is there when the block ends."""
+def write_predictions(path: Path, tables: Iterable[Any]) -> None:
+    """Write Arrow tables of :func:`prediction_table`, at least one, into one file, atomically."""
     parquet = path.suffix.lower() == ".parquet"
     open_writer = pa.parquet.ParquetWriter if parquet else pa.csv.CSVWriter
     with atomic_file(path) as draft, ExitStack() as stack:
-        opened: list[Any] = []
-
-        def write(table: Any) -> None:
-            if not opened:
-                opened.append(stack.enter_context(open_writer(draft, table.schema)))
-            opened[0].write_table(table)
-
-        yield write
+        writer = None
+        for table in tables:
+            writer = writer or stack.enter_context(open_writer(draft, table.schema))
+            writer.write_table(table)
 
 
-def _table(
+def prediction_table(
     ids: Sequence[str], classes: Any, probabilities: Any, labels: Sequence[str] | None = None
 ) -> Any:
+    """One row an instance. ``labels`` are the given ones, "" unlabelled."""
     best = probabilities.argmax(axis=1)
     columns: dict[str, Any] = {"id": list(ids)}
     if labels is not None:

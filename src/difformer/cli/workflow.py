@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from difformer.cli.evaluation import class_positions, describe, judge
 from difformer.cli.saved import EVALUATION, SCHEMA
 from difformer.cli.screen import console, interruptible, paths, progress_line, say
-from difformer.cli.tables import write_predictions
+from difformer.cli.tables import prediction_table, write_predictions
 from difformer.data import datasets
 from difformer.data.instances import Instances
 from difformer.data.splits import hold_out, per_class
@@ -230,9 +230,8 @@ def write_results(
     schema = None if prepared.schema is None else prepared.schema.to_json()
     run.write_json(SCHEMA, {"table": schema, "ids": list(data.ids)})
     names = [data.classes[k] if k >= 0 else "" for k in prepared.visible]
-    write_predictions(
-        run.path / "predictions.csv", data.ids, model.classes_, model.label_distributions_, names
-    )
+    table = prediction_table(data.ids, model.classes_, model.label_distributions_, names)
+    write_predictions(run.path / "predictions.csv", [table])
     with atomic.atomic_file(run.path / "embedding.npy") as draft:
         np.save(draft, model.embedding_.astype(np.float32), allow_pickle=False)
     trace = model.trace(prepared.truth)

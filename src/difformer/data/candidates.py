@@ -78,22 +78,26 @@ def in_float32(
     count: int,
     nearest: Callable[[Singles, Singles, int], tuple[Any, Any]],
 ) -> Candidates:
-    """Candidates by a search in float32: ``nearest(q, k, count)`` gives index and distance.
-
-    Rows are moved to a common origin and scaled first, so that neither a far origin nor huge or
-    tiny values spoil what digits there are.
-    """
+    """Candidates by a search in float32: ``nearest(q, k, count)`` gives index and distance."""
     if keys.shape[1] == 0:
         queries, keys = np.zeros((len(queries), 1)), np.zeros((len(keys), 1))
-    centre = keys.mean(axis=0)
-    queries, keys = queries - centre, keys - centre
-    unit = max(np.abs(queries).max(initial=0), np.abs(keys).max(initial=0)) or 1.0
-    queries, keys = queries / unit, keys / unit
+    queries, keys, unit = common_scale(queries, keys)
     index, squared = nearest(queries.astype(np.float32), keys.astype(np.float32), count)
     scale = squared_norms(queries) + squared_norms(keys).max(initial=0)
     farthest = np.asarray(squared, dtype=np.float64).max(axis=1)
     beyond = farthest - rounding(keys.shape[1], scale, np.float32)
     return Candidates(np.asarray(index, dtype=np.int64), beyond * unit * unit)
+
+
+def common_scale(queries: Floats, keys: Floats) -> tuple[Floats, Floats, float]:
+    """Rows moved to a common origin and divided by the largest number, and that number.
+
+    Then neither a far origin nor huge or tiny values spoil what digits float32 has.
+    """
+    centre = keys.mean(axis=0)
+    queries, keys = queries - centre, keys - centre
+    unit = float(max(np.abs(queries).max(initial=0), np.abs(keys).max(initial=0))) or 1.0
+    return queries / unit, keys / unit, unit
 
 
 def squared_norms(x: Features) -> Floats:

@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike
 
 from difformer.data.candidates import Propose, propose, rounding
 from difformer.data.instances import Features
-from difformer.data.points import Floats, Points, Rows, distances, estimates, prepared
-from difformer.errors import ConfigError, DataError, one_of
+from difformer.data.points import Floats, Points, Rows, aligned, distances, estimates
+from difformer.errors import ConfigError, DataError
 
 NONE = -1  # row number that stands where there are fewer than k neighbours
 _TILE = 1 << 22  # numbers in one block of distances: 32 MiB
@@ -101,17 +101,10 @@ def search(
     [9.0, 16.0]
     """
     _check_arguments(k, batch, keys, keys_batch)
-    one_of(metric, ("euclidean", "cosine"), "metric")
-    queries = Points(prepared(x, metric, "x"))
-    others = queries if keys is None else Points(prepared(keys, metric, "keys"))
-    queries, others = queries.alike(others), others.alike(queries)
-    if queries.features != others.features:
-        raise DataError(
-            f"keys must have the {queries.features} columns of x, found {others.features}."
-        )
+    queries, others = aligned(x, keys, metric)
     skip_self = exclude_self and keys is None
     if batch is None:
-        return _search(queries, others, k, skip_self, candidates)
+        return search_points(queries, others, k, skip_self, candidates)
     graphs = _graph_ids(batch, queries.count, "batch")
     if keys_batch is None:
         return _search_by_graph(queries, others, k, skip_self, graphs, graphs, candidates)
@@ -119,9 +112,10 @@ def search(
     return _search_by_graph(queries, others, k, skip_self, graphs, key_graphs, candidates)
 
 
-def _search(
+def search_points(
     queries: Points, keys: Points, k: int, skip_self: bool, candidates: Propose
 ) -> Neighbors:
+    """As :func:`search`, of rows that are prepared already."""
     index = np.full((queries.count, k), NONE, dtype=np.int64)
     squared = np.full((queries.count, k), np.inf)
     found = min(k, keys.count - skip_self)
@@ -162,7 +156,7 @@ def _search_by_graph(
         columns = key_members[graph]
         own = queries.take(rows)
         searched = own if skip_self else keys.take(columns)
-        found = _search(own, searched, k, skip_self, candidates)
+        found = search_points(own, searched, k, skip_self, candidates)
         index[rows] = np.where(found.index == NONE, NONE, columns[found.index])
         squared[rows] = found.squared_distance
     return Neighbors(index, squared)

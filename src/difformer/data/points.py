@@ -12,7 +12,7 @@ from scipy import sparse
 
 from difformer.data.candidates import squared_norms
 from difformer.data.instances import Features
-from difformer.errors import DataError
+from difformer.errors import DataError, one_of
 
 _PAIRS = 1 << 17  # numbers in one block of exact differences: 1 MiB, for the cache
 _LARGEST = 1e150  # beyond it, squares overflow float64
@@ -58,6 +58,27 @@ class Points:
             return bytes(self.x[row].tobytes())
         start, stop = self.x.indptr[row : row + 2]
         return bytes(self.x.indices[start:stop].tobytes() + self.x.data[start:stop].tobytes())
+
+
+def aligned(x: Features, keys: Features | None, metric: str) -> tuple[Points, Points]:
+    """Rows and the keys searched for them, both dense or both sparse; without keys, x twice.
+
+    Raises
+    ------
+    ConfigError
+        For another metric than "euclidean" and "cosine".
+    DataError
+        If shapes do not fit, or values are not finite or so large that squares overflow.
+    """
+    one_of(metric, ("euclidean", "cosine"), "metric")
+    queries = Points(prepared(x, metric, "x"))
+    others = queries if keys is None else Points(prepared(keys, metric, "keys"))
+    queries, others = queries.alike(others), others.alike(queries)
+    if queries.features != others.features:
+        raise DataError(
+            f"keys must have the {queries.features} columns of x, found {others.features}."
+        )
+    return queries, others
 
 
 def prepared(x: Features, metric: str, what: str) -> Any:

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from difformer.data.candidates import Candidates, by_sklearn, rounding, squared_norms
+from difformer.data.candidates import Candidates, by_sklearn, common_scale, rounding, squared_norms
 from difformer.data.instances import Features
-from difformer.data.neighbors import Neighbors, search
-from difformer.data.points import Floats, Points, Rows, distances, estimates, prepared
+from difformer.data.neighbors import Neighbors, search_points
+from difformer.data.points import Floats, Points, Rows, aligned, distances, estimates
 
 _TILE = 1 << 20  # products in one block: 4 MiB
 _GROUP = 8  # keys of which the nearest stands for all while a bound is sought
@@ -69,9 +69,8 @@ def joined(
     ([0, 1, 1], [0, 1], [0, 1])
     """
     walk = _Walk(reach)
-    near = search(x, k, metric, keys=keys, candidates=walk)
-    queries, others = Points(prepared(x, metric, "x")), Points(prepared(keys, metric, "keys"))
-    queries, others = queries.alike(others), others.alike(queries)
+    queries, others = aligned(x, keys, metric)
+    near = search_points(queries, others, k, False, walk)
     row, key = walk.pairs(queries.count, others.count)
     squared = distances(queries, others, row, key)
     kept = squared <= reach[key]
@@ -93,15 +92,9 @@ class _Walk:
 
     def pairs(self, rows: int, keys: int) -> tuple[Rows, Rows]:
         """Pairs that no estimate ruled out; all, where keys are so few that nobody asked."""
-        none = np.zeros(0, dtype=np.int64)
-        if self.rows < rows:
-            row, key = np.divmod(np.arange(rows * keys), max(keys, 1))
-            return row, key
-        row, key = (
-            (np.concatenate(part) for part in zip(*self._found, strict=True))
-            if self._found
-            else (none, none)
-        )
+        if self.rows < rows or not rows:
+            return np.divmod(np.arange(rows * keys), max(keys, 1))
+        row, key = (np.concatenate(part) for part in zip(*self._found, strict=True))
         return row, key
 
     def _sparse(self, queries: Features, keys: Features, count: int) -> Candidates:
@@ -136,17 +129,14 @@ class _Walk:
 
 
 class _Tiles:
-    """Products of rows and keys, with a common origin and scale so that float32 has the digits.
+    """Products of rows and keys in float32, at a common scale.
 
     s = q.k - |k|^2 / 2 orders the keys of a row: the squared distance is |q|^2 - 2 s.
     """
 
     def __init__(self, queries: Floats, keys: Floats, reach: Floats, count: int) -> None:
         self.count = count
-        centre = keys.mean(axis=0)
-        q, k = queries - centre, keys - centre
-        self.unit = max(np.abs(q).max(initial=0), np.abs(k).max(initial=0)) or 1.0
-        q, k = q / self.unit, k / self.unit
+        q, k, self.unit = common_scale(queries, keys)
         # What underflowed may have been up to the smallest normal number.
         reach = (reach + np.finfo(np.float64).tiny) / self.unit / self.unit
         self.own, other = squared_norms(q), squared_norms(k)

@@ -319,10 +319,6 @@ class DIFFormerEstimator(
             return int(check_random_state(self.random_state).randint(2**31 - 1))
         return fixed
 
-    def _answer(self, X: Any, edge_index: Any, edge_weight: Any, node_id: Any) -> Array:
-        """What is said of rows, (O, K)."""
-        return self._of_rows("predict", X, edge_index, edge_weight, node_id)
-
     def _of_rows(
         self,
         what: Literal["predict", "transform"],

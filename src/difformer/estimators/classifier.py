@@ -215,7 +215,7 @@ class DIFFormerClassifier(ClassifierMixin, DIFFormerEstimator):  # type: ignore[
         names, it names both. A row that was fitted, with the same features and the same edges, is
         known: its answer is that of ``label_distributions_``, the mean where several are equal.
         """
-        return self._answer(X, edge_index, edge_weight, node_id)
+        return self._of_rows("predict", X, edge_index, edge_weight, node_id)
 
     def predict(
         self, X: Any, edge_index: Any = None, edge_weight: Any = None, node_id: Any = None

@@ -93,7 +93,7 @@ class DIFFormerRegressor(RegressorMixin, DIFFormerEstimator):  # type: ignore[mi
         names, it names both. A row that was fitted, with the same features and the same edges, is
         known: its answer is that of ``transduction_``, the mean where several are equal.
         """
-        return self._shaped(self._answer(X, edge_index, edge_weight, node_id))
+        return self._shaped(self._of_rows("predict", X, edge_index, edge_weight, node_id))
 
     def _own_state(self) -> dict[str, Any]:
         return {"one_target": self._one_target}

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from difformer.diffusion import Neighbourhood
 from difformer.estimators.decoupled import DecoupledEngine
 from difformer.estimators.engine import Engine
 from difformer.estimators.features import FeatureMap
@@ -69,9 +68,9 @@ class Decoupled(nn.Module):
         self.features = _Features(engine.features)
         self.shares = [float(share) for share in last.mix_shares(structure)]
         self.source, self.label_source = last.source, model.label_source
-        rules: list[Neighbourhood] = [t.neighbours for t in structure.terms if t.neighbours]
-        self.near = nn.ModuleList(DenseWeights(context.x, rule) for rule in rules)
-        self.norms = [rule.norm for rule in rules]
+        sides = context.sides("input")
+        self.near = nn.ModuleList(map(DenseWeights, sides))
+        self.norms = [side.rule.norm for side in sides]
         self.register_buffer("known_states", context.fitted.states[-1].double())
         self.members = copy.deepcopy(model.members).double()
         labels = start = engine.known_start()

@@ -26,7 +26,7 @@ from difformer.nn.frozen import FrozenNetwork, freeze
 from difformer.nn.structure import (
     Cache,
     Structure,
-    neighbour_lists,
+    lists_among,
     operator_of,
     projection,
     wanted,
@@ -151,6 +151,14 @@ class FrozenContext:
             steps = self.model.steps(self.model.embed(self.x), known)
             return Fitted(known, [step.before for step in steps])
 
+    def sides(self, space: str, layer: int = -1) -> list["Side"]:
+        """The context's side of each neighbourhood in ``input`` or, before a layer, ``state``."""
+        fitted = self.fitted
+        x = self.x if space == "input" else fitted.states[layer]
+        rules = [term.neighbours for term in fitted.structure.terms]
+        found = [(at, rule) for at, rule in enumerate(rules) if rule and rule.space == space]
+        return [fitted.side(layer, at, x, rule) for at, rule in found]
+
     @property
     def _version(self) -> tuple[tuple[int, int], ...]:
         return tuple((id(p), p._version) for p in self.model.parameters())
@@ -253,22 +261,22 @@ class Fitted:
     def __init__(self, structure: Structure, states: list[Tensor]) -> None:
         self.structure = structure
         self.states = states  # before each layer, (L, C)
-        self._sides: dict[tuple[int, int], _Side] = {}
+        self._sides: dict[tuple[int, int], Side] = {}
 
-    def side(self, layer: int, term: int, x: Tensor, rule: Neighbourhood) -> "_Side":
+    def side(self, layer: int, term: int, x: Tensor, rule: Neighbourhood) -> "Side":
         """Of a term in input space (layer -1) or among the states x before a layer."""
         if (layer, term) not in self._sides:
-            self._sides[layer, term] = _Side(x, rule)
+            self._sides[layer, term] = Side(x, rule)
         return self._sides[layer, term]
 
 
-class _Side:
+class Side:
     """The context's side of the ``local`` rule: its points, and how far each of them reaches."""
 
     def __init__(self, x: Tensor, rule: Neighbourhood) -> None:
         self.x, self.rule, self.project = x, rule, projection(x, rule)
         self.points = self.project(x)
-        self.lists = neighbour_lists(x, rule)
+        self.lists = lists_among(self.points, rule, x.device)
         self.reach = reach(self.lists.squared, rule).double().numpy()
 
     def weights(self, new: Tensor) -> SparseWeights:

@@ -9,20 +9,19 @@ Letters: N new instances, L fitted ones, F features, H heads, C channels.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from difformer.diffusion import Diffusivity, Neighbourhood, local_weights
-from difformer.diffusion.local import bandwidths, reach, self_tuned
+from difformer.diffusion import Diffusivity, local_weights
+from difformer.diffusion.local import bandwidths, self_tuned
 from difformer.diffusion.penalty import QUADRATIC
 from difformer.diffusion.reference import divide, unit
-from difformer.nn.context import FrozenContext
+from difformer.nn.context import FrozenContext, Side
 from difformer.nn.conv import DIFFormerConv
 from difformer.nn.frozen import FrozenNetwork
-from difformer.nn.structure import neighbour_lists, projection
 
 SLACK = 1e-12  # relative: a distance that equals the reach may come out this much larger
 
@@ -31,8 +30,7 @@ class DenseWeights(nn.Module):
     """Weights of the ``local`` rule between new rows and the context, (N, L).
 
     Args:
-        x: The context's rows in the space of the rule, (L, F), dense.
-        rule: The rule.
+        side: What the context says.
     """
 
     points: Tensor  # (L, P)
@@ -42,18 +40,19 @@ class DenseWeights(nn.Module):
     mean: Tensor  # (P,)
     directions: Tensor  # (F, P)
 
-    def __init__(self, x: Tensor, rule: Neighbourhood) -> None:
+    def __init__(self, side: Side) -> None:
         super().__init__()
-        self.rule, lists = rule, neighbour_lists(x, rule)
-        self.projected = rule.components is not None and 0 not in x.shape
+        x, rule, lists = side.x, side.rule, side.lists
+        x = x.to_dense() if x.layout == torch.sparse_csr else x
+        self.rule, self.projected = rule, rule.components is not None and 0 not in x.shape
         if self.projected:
             # A linear map is known by what it makes of zero and of the unit vectors.
             probe = torch.cat([torch.zeros(1, x.shape[1]), torch.eye(x.shape[1])]).double()
-            made = torch.as_tensor(projection(x, rule)(probe)).double()
+            made = torch.as_tensor(side.project(probe)).double()
             self.register_buffer("mean", made[0])
             self.register_buffer("directions", made[1:] - made[0])
         self.register_buffer("points", self._placed(x.double()))
-        self.register_buffer("reach", reach(lists.squared, rule).double())
+        self.register_buffer("reach", torch.from_numpy(side.reach))
         self.register_buffer("widths", bandwidths(lists.squared, rule))
         self.register_buffer("degree", local_weights(*lists, rule, torch.float64).degree)
 
@@ -101,7 +100,13 @@ class DenseLayer(nn.Module):
     keys: Tensor  # (H, L, C)
     values: Tensor  # (H, L, C)
 
-    def __init__(self, conv: DIFFormerConv, states: Tensor, terms: Sequence[_Term]) -> None:
+    def __init__(
+        self,
+        conv: DIFFormerConv,
+        states: Tensor,
+        terms: Sequence[_Term],
+        sides: Sequence[Side],  # of the terms in state space
+    ) -> None:
         super().__init__()
         maps = conv.query_map, conv.key_map, conv.value_map
         self.query_map, self.key_map, self.value_map = (
@@ -112,11 +117,7 @@ class DenseLayer(nn.Module):
         states = states.double()
         self.register_buffer("keys", self._mapped(self.key_map, states))
         self.register_buffer("values", self._mapped(self.value_map, states))
-        self.near = nn.ModuleList(
-            DenseWeights(states, t.term.neighbours)
-            for t in terms
-            if t.term.neighbours is not None and t.term.neighbours.space == "state"
-        )
+        self.near = nn.ModuleList(map(DenseWeights, sides))
 
     def _mapped(self, linear: nn.Module | None, z: Tensor) -> Tensor:
         """Heads first, (H, N, C)."""
@@ -132,18 +133,15 @@ class DenseLayer(nn.Module):
         found: Sequence[tuple[DenseWeights, Tensor]],  # in input space
     ) -> Tensor:
         """States after the step, (N, C)."""
-        own = _weighed(self.near, z)
-        parts = [(term.share, *self._rates(term, z, found, own)) for term in self.terms]
+        near = {"input": found, "state": _weighed(self.near, z)}
+        heard, total = torch.zeros_like(z), torch.zeros_like(z[:, :1])
+        for term in self.terms:
+            rates, itself, operator = self._rates(term, z, near)
+            shares = rates if self.mix == "joint" else operator
+            heard = heard + term.share * self._brought(shares, itself, z)
+            total = total + term.share * (rates.sum(-1, keepdim=True) + itself)
         if self.mix == "joint":
-            brought = [share * self._brought(rates, own, z) for share, rates, own, _ in parts]
-            sums = [share * (rates.sum(-1, keepdim=True) + own) for share, rates, own, _ in parts]
-            total = sum(sums, torch.zeros_like(sums[0]))
-            heard = sum(brought, torch.zeros_like(z)) / torch.where(total > 0, total, 1.0)
-        else:
-            heard = sum(
-                (share * self._brought(operator, own, z) for share, _, own, operator in parts),
-                torch.zeros_like(z),
-            )
+            heard = heard / torch.where(total > 0, total, 1.0)
         heard = heard.mean(0)
         target = (1 - self.source) * heard + self.source * initial
         return torch.lerp(z, target, self.step_size)
@@ -157,8 +155,7 @@ class DenseLayer(nn.Module):
         self,
         part: _Term,
         z: Tensor,
-        found: Sequence[tuple[DenseWeights, Tensor]],
-        own: Sequence[tuple[DenseWeights, Tensor]],
+        found: Mapping[str, Sequence[tuple[DenseWeights, Tensor]]],
     ) -> tuple[Tensor, float, Tensor]:
         """Rates towards the context (H or 1, N, L), that towards itself, and the operator."""
         term, rule = part.term, part.term.neighbours
@@ -170,7 +167,7 @@ class DenseLayer(nn.Module):
         if rule is None:
             return rates, 0.0, divide(rates)
         assert part.place is not None
-        near, weights = (found if rule.space == "input" else own)[part.place]
+        near, weights = found[rule.space][part.place]
         rates = weights * rates
         return rates, 0.0, near.normalised(rates, rule.norm if fixed else "row")
 
@@ -193,27 +190,16 @@ class DenseNetwork(FrozenNetwork):
     def __init__(self, context: FrozenContext) -> None:
         fitted, model = context.fitted, context.model
         structure, layers = fitted.structure, []
-        inside = [
-            index
-            for index, term in enumerate(structure.terms)
-            if term.neighbours is not None and term.neighbours.space == "input"
-        ]
-        for conv, states in zip(model.layers, fitted.states, strict=True):
+        for index, (conv, states) in enumerate(zip(model.layers, fitted.states, strict=True)):
             assert isinstance(conv, DIFFormerConv)
-            layers.append(DenseLayer(conv, states, _terms(conv, structure.terms, structure.mix)))
+            terms = _terms(conv, structure.terms, structure.mix)
+            layers.append(DenseLayer(conv, states, terms, context.sides("state", index)))
         super().__init__(model, layers)
-        x = context.x.to_dense() if context.x.layout == torch.sparse_csr else context.x
-        rules = [structure.terms[index].neighbours for index in inside]
-        self.near = nn.ModuleList(DenseWeights(x, rule) for rule in rules if rule is not None)
+        self.near = nn.ModuleList(map(DenseWeights, context.sides("input")))
 
-    def encode(self, x: Tensor) -> Tensor:
-        """States after the last step, (N, C)."""
-        z = initial = self.embed(x)
-        found = _weighed(self.near, x.to(self.dtype))
-        for index, layer in enumerate(self.layers):
-            z = layer(z, initial, found)
-            z = self.norms[index + 1](z) if self.norms else z
-        return z.relu() if self.late else z
+    def beside(self, x: Tensor) -> tuple[object, ...]:
+        """Weights in input space, found once for all layers."""
+        return (_weighed(self.near, x.to(self.dtype)),)
 
 
 def _terms(conv: DIFFormerConv, terms: Sequence[Diffusivity], kept: Sequence[int]) -> list[_Term]:

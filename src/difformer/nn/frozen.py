@@ -115,11 +115,16 @@ class FrozenNetwork(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """States after the last step, (N, C)."""
-        z = initial = self.embed(x)
+        z, beside = self.embed(x), self.beside(x)
+        initial = z
         for index, layer in enumerate(self.layers):
-            z = layer(z, initial)
+            z = layer(z, initial, *beside)
             z = self.norms[index + 1](z) if self.norms else z
         return z.relu() if self.late else z
+
+    def beside(self, x: Tensor) -> tuple[object, ...]:
+        """What every layer is given beside the states, made from the features."""
+        return ()
 
     def readout(self, z: Tensor) -> Tensor:
         """Outputs from states, (N, O)."""

@@ -222,17 +222,19 @@ def neighbour_lists(x: Tensor, rule: Neighbourhood, batch: Tensor | None = None)
     if batch is not None and rule.components is not None:
         return _lists_by_graph(x, rule, batch)
     graphs = None if batch is None else batch.cpu().numpy()
-    return found_lists(projection(x, rule)(x), rule, x.device, batch=graphs)
+    return lists_among(projection(x, rule)(x), rule, x.device, graphs)
 
 
-def found_lists(points: Any, rule: Neighbourhood, device: torch.device, **among: Any) -> Lists:
-    """The same of points in the space of :func:`projection`; ``among`` as the search takes it."""
+def lists_among(
+    points: Any, rule: Neighbourhood, device: torch.device, graphs: Any = None
+) -> Lists:
+    """The same of points that are in the space of :func:`projection` already."""
     near = neighbors.search(
         points,
         wanted(rule),
         metric=rule.metric,
+        batch=graphs,
         candidates=proposer(device),
-        **among,
     )
     return Lists(torch.from_numpy(near.index), torch.from_numpy(near.squared_distance))
 
@@ -245,7 +247,7 @@ def _lists_by_graph(x: Tensor, rule: Neighbourhood, batch: Tensor) -> Lists:
     for graph in batch.unique().tolist():
         rows = (batch == graph).nonzero().squeeze(1).cpu()
         own = points[rows.numpy()]
-        local, squared[rows] = found_lists(_projector(own, rule)(own), rule, x.device)
+        local, squared[rows] = lists_among(_projector(own, rule)(own), rule, x.device)
         index[rows] = torch.where(local == neighbors.NONE, local, rows[local])
     return Lists(index, squared)
 

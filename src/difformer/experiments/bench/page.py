@@ -50,11 +50,9 @@ def _scoring(scored: Sequence[Scoring]) -> str:
         newest[scoring.machine.cpu] = scoring
     parts = ["## Predictions for new rows\n", SCORING]
     for scoring in newest.values():
-        commit = "not run from a repository" if scoring.commit is None else scoring.commit[:12]
-        changed = " **with uncommitted changes**" if scoring.dirty else ""
         parts += [
             f"- Command: `{scoring.command}`",
-            f"- Code: commit {commit}{changed}; seed {scoring.seed}",
+            f"- Code: commit {_code(scoring.commit, scoring.dirty)}; seed {scoring.seed}",
             f"- Machine: {scoring.machine.cpu}, {scoring.machine.cores} cores, "
             f"{scoring.threads} threads; {scoring.started:%Y-%m-%d}\n",
             *lines(scoring),
@@ -83,17 +81,21 @@ def _run(title: str, folder: str, result: Result) -> str:
     return "\n".join(parts)
 
 
+def _code(commit: str | None, dirty: bool | None) -> str:
+    if commit is None:
+        return "not run from a repository"
+    return f"`{commit[:12]}`" + (" **with uncommitted changes**" if dirty else "")
+
+
 def _provenance(result: Result) -> str:
     machine, settings = result.machine, result.settings
     memory = "" if machine.memory is None else f", {machine.memory / 2**30:.0f} GiB"
     devices = "".join(f", {name}" for name in machine.accelerators)
-    commit = "not run from a repository" if result.commit is None else f"`{result.commit[:12]}`"
-    changed = " **with uncommitted changes**" if result.dirty else ""
     versions = ", ".join(f"{name} {number}" for name, number in sorted(result.versions.items()))
     environment = ", ".join(f"`{name}={value}`" for name, value in result.environment.items())
     lines = [
         f"- Command: `{result.command}`",
-        f"- Code: difformer {result.version}, commit {commit}{changed}",
+        f"- Code: difformer {result.version}, commit {_code(result.commit, result.dirty)}",
         f"- Machine: {machine.cpu}, {machine.cores} cores{memory}{devices}, {machine.system}",
         f"- Versions: {versions}",
         f"- Processes: {result.threads} threads, {environment}",
