@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from difformer.experiments.methods.method import Answer, Method, Settings, divided
+from difformer.experiments.methods.released import RELEASED_FOR_NODES, with_self_loops
 from difformer.nn import DIFFormer
-from difformer.nn.official import RELEASED_DEFAULTS, official_options
+from difformer.nn.official import official_options
 from difformer.training import TrainingConfig, train
 from difformer.training.objectives import check_equal_shapes, check_mask
 from difformer.training.randomness import seeded
@@ -55,13 +56,16 @@ def binary_cross_entropy(outputs: Tensor, y: Tensor, mask: Tensor) -> Tensor:
 
 
 def _official(task: MultiLabelTask, settings: Settings, seed: int) -> Answer:
-    options, own = divided(settings, TRAINING)
+    settings, own = divided(settings, TRAINING)
+    options, script = divided(settings, ("self_loops",))
     labels = task.y.shape[1]
     sizes = {"in_channels": task.x.shape[1], "out_channels": labels}
     with seeded(seed):
         model = DIFFormer(**official_options(**sizes, **options))
     config = TrainingConfig(seed=seed, monitor="val_loss", **own)
     x, edges = torch.from_numpy(task.x), torch.from_numpy(task.edge_index)
+    if script["self_loops"]:
+        edges, _ = with_self_loops(edges, None, len(x))
     y = torch.from_numpy(np.nan_to_num(task.y))
     masks = torch.from_numpy(task.train), torch.from_numpy(task.val)
 
@@ -81,7 +85,7 @@ MULTI_LABEL: dict[str, Method] = {
         _official,
         {
             **TRAINING,
-            **RELEASED_DEFAULTS,
+            **RELEASED_FOR_NODES,
             "hidden_channels": 64,
             "num_layers": 3,
             "dropout": 0.0,

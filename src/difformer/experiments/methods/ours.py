@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from difformer.estimators import DIFFormerClassifier
-from difformer.experiments.methods.method import Method, Settings
+from difformer.experiments.methods.method import Method, Settings, divided
+from difformer.experiments.methods.released import RELEASED_FOR_NODES, with_self_loops
 from difformer.experiments.methods.training import SEARCHED, TRAINING, trained
 from difformer.experiments.task import Probabilities, Task, spread
 from difformer.nn import DIFFormer
-from difformer.nn.official import RELEASED_DEFAULTS, official_options
+from difformer.nn.official import official_options
 
 
 def _default(task: Task, settings: Settings, seed: int) -> Probabilities:
@@ -42,8 +43,12 @@ def _encoder(task: Task, x: Tensor, options: Settings) -> tuple[nn.Module, tuple
 
 
 def _official(task: Task, x: Tensor, options: Settings) -> tuple[nn.Module, tuple[Any, ...]]:
-    chosen = official_options(in_channels=x.shape[1], out_channels=task.num_classes, **options)
-    return DIFFormer(**chosen), _edges(task)
+    own, script = divided(options, ("self_loops",))
+    chosen = official_options(in_channels=x.shape[1], out_channels=task.num_classes, **own)
+    edge_index, edge_weight = _edges(task)
+    if script["self_loops"] and edge_index is not None:
+        edge_index, edge_weight = with_self_loops(edge_index, edge_weight, len(x))
+    return DIFFormer(**chosen), (edge_index, edge_weight)
 
 
 _ENCODER = {
@@ -75,7 +80,7 @@ _SPACE: dict[str, tuple[Any, ...]] = {
 # The released constructor's arguments, as its Planetoid scripts have them.
 _RELEASED = {
     **TRAINING,
-    **RELEASED_DEFAULTS,
+    **RELEASED_FOR_NODES,
     "patience": None,
     "learning_rate": 1e-3,
     "weight_decay": 0.01,
