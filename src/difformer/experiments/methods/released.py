@@ -1,8 +1,8 @@
 """What the released scripts for nodes do around their model, beside its constructor's arguments.
 
-Every node is made its own neighbour before training (``main.py`` and ``main-batch.py`` in the folder
-"node classification" of qitianwu/DIFFormer at 89af3b2); the scripts for series take the graph as it
-comes.
+Every node is made its own neighbour before training (``main.py`` and ``main-batch.py`` of the
+folder "node classification", qitianwu/DIFFormer at 89af3b2); the scripts for series take the graph
+as it comes.
 """
 
 from typing import Any
