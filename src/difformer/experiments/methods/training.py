@@ -54,7 +54,7 @@ def trained(build: Build, keep_sparse: bool = False) -> Fit:
         with seeded(seed):
             network, inputs = build(task, x, options)
         if not (task.choosing != HIDDEN).any():
-            own["patience"] = None  # nothing to wait for
+            own |= {"patience": None, "eval_every": own["epochs"]}  # nothing to wait for, or to see
         return _train(network, (x, *inputs), task, TrainingConfig(seed=seed, **own))
 
     return fit
