@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from difformer.estimators.choice import Trial, choose
 from difformer.estimators.engine import Fitting, keywords_of, pack_edges, seeded_build
 from difformer.estimators.features import FeatureMap
 from difformer.estimators.targets import Target, independent, restored
@@ -22,6 +23,9 @@ from difformer.nn.trace import Trace, trace
 from difformer.runs.records import Record
 from difformer.training.config import TrainingConfig
 from difformer.training.trainer import train
+
+# Options by which users decide for themselves how strongly instances diffuse.
+DIFFUSION = {"source", "steps", "mix_weights", "label_steps", "label_source"}
 
 
 class DecoupledEngine:
@@ -55,6 +59,8 @@ class DecoupledEngine:
         model = seeded_build(
             given.seed, lambda: DecoupledDIFFormer(x.shape[1], given.target.outputs, **options)
         )
+        if not DIFFUSION & set(options):
+            options = {**options, **_chosen(model, x, given, config)}
         states = model.states(x, given.edge_index, given.edge_weight)
         history = _teach(model, states, given, config)
         context = FrozenContext(model.encoder, x, given.edge_index, given.edge_weight)
@@ -143,6 +149,24 @@ class DecoupledEngine:
             model.encoder, context["x"], context.get("edge_index"), context.get("edge_weight")
         )
         return cls(model, options, features, frozen, target, [])
+
+
+def _chosen(
+    model: DecoupledDIFFormer, x: Tensor, given: Fitting, config: TrainingConfig
+) -> Mapping[str, Any]:
+    """How the model diffuses now that hidden labels have judged."""
+    trials = choose(model, x, given, config)
+    if not trials:
+        return {}
+    if given.notice is not None:
+        given.notice(_sentence(trials[0], int(given.target.known.sum())))
+    return trials[0].options
+
+
+def _sentence(trial: Trial, labels: int) -> str:
+    options = trial.options
+    strength = f"source={options['source']:g} and label_steps={options['label_steps']}"
+    return f"{strength} chosen by cross-validation among {labels} labelled rows."
 
 
 def _teach(

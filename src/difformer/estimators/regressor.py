@@ -29,7 +29,10 @@ class DIFFormerRegressor(RegressorMixin, DIFFormerEstimator):  # type: ignore[mi
     diffusivity : str, Neighbourhood, Penalty or sequence of them, optional
         Default: neighbours in two spaces if decoupled, else ``"simple"`` (DIFFormer-s).
     options : dict, optional
-        Further arguments of ``DecoupledDIFFormer`` or ``DIFFormer``, such as ``num_layers``.
+        Further arguments of ``DecoupledDIFFormer`` or ``DIFFormer``, such as ``num_layers``. How
+        strongly instances diffuse if decoupled (``source``, ``label_steps``, and whether edges are
+        trusted) is chosen by cross-validation among the labelled rows, unless one of these is given
+        here, there is a ``time_limit``, or there are more than 200,000 rows.
     training : dict, optional
         Settings of ``TrainingConfig``, such as ``epochs``.
     random_state : int, RandomState or None, default 0

@@ -7,9 +7,10 @@ that makes it.
 Letters: N rows, K outputs (classes, marks or numbers), M members of an ensemble.
 """
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -22,7 +23,9 @@ from difformer.training.objectives import (
     mean_squared_error,
 )
 
-DOUBT = 1e-6  # of a known mark
+DOUBT = 1e-6  # of a known mark, and of any class that is compared
+SHARPENINGS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+WORST = math.log(1e-3)  # one row that is wholly wrong shall not outweigh the others
 
 
 class Target(Protocol):
@@ -60,6 +63,18 @@ class Target(Protocol):
 
     def read(self, outputs: Tensor) -> Tensor:
         """Answers (N, K) of an ensemble's outputs (M, N, K)."""
+        ...
+
+    def without(self, rows: Tensor) -> Self:
+        """The same, but for rows (R,) of which nothing is known."""
+        ...
+
+    def losses(self, outputs: Tensor, rows: Tensor) -> Tensor:
+        """What training minimises, of each of some known rows (R,): (..., R, K) to (..., R)."""
+        ...
+
+    def gains(self, answers: Tensor, rows: Tensor) -> Tensor:
+        """How good answers (R, K) for known rows (R,) are, higher is better, (R,)."""
         ...
 
     def describe(self) -> dict[str, Any]:
@@ -120,6 +135,25 @@ class Classes:
         """Mean probabilities."""
         return ensemble_probabilities(outputs)
 
+    def without(self, rows: Tensor) -> Self:
+        """The class of these rows is not known."""
+        return replace(self, y=self.y.index_fill(0, rows, -1))
+
+    def losses(self, outputs: Tensor, rows: Tensor) -> Tensor:
+        """Cross-entropy, without class weights."""
+        chosen = self.y[rows].expand(outputs.shape[:-1]).unsqueeze(-1)
+        return -outputs.log_softmax(-1).gather(-1, chosen).squeeze(-1)
+
+    def gains(self, answers: Tensor, rows: Tensor) -> Tensor:
+        """Log-likelihood after the best of some sharpenings p^T, for diffusion makes cautious."""
+        logs = answers.clamp_min(DOUBT).log()
+        truth = self.y[rows].unsqueeze(1)
+        sharpened = [
+            (power * logs).log_softmax(1).gather(1, truth).squeeze(1).clamp_min(WORST)
+            for power in SHARPENINGS
+        ]
+        return max(sharpened, key=lambda gains: float(gains.mean()))
+
     def describe(self) -> dict[str, Any]:
         """Its kind, K and weights."""
         weight = None if self.weight is None else self.weight.tolist()
@@ -146,6 +180,15 @@ class _Columns:
     def mass(self) -> Tensor | None:
         """All the same."""
         return None
+
+    def without(self, rows: Tensor) -> Self:
+        """No column of these rows is known."""
+        return replace(self, y=self.y.index_fill(0, rows, math.nan))
+
+    def _mean_of_known(self, entries: Tensor, rows: Tensor) -> Tensor:
+        """Mean over the known columns of some rows: (..., R, K) to (..., R)."""
+        known = self.y[rows].isfinite()
+        return torch.where(known, entries, 0).sum(-1) / known.sum(-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,6 +220,17 @@ class Marks(_Columns):
     def read(self, outputs: Tensor) -> Tensor:
         """Mean probabilities."""
         return outputs.sigmoid().mean(0)
+
+    def losses(self, outputs: Tensor, rows: Tensor) -> Tensor:
+        """Mean cross-entropy of the known marks."""
+        truth = self.y[rows].nan_to_num().to(outputs).expand_as(outputs)
+        entries = functional.binary_cross_entropy_with_logits(outputs, truth, reduction="none")
+        return self._mean_of_known(entries, rows)
+
+    def gains(self, answers: Tensor, rows: Tensor) -> Tensor:
+        """Mean log-likelihood of the known marks."""
+        certain = answers.clamp(DOUBT, 1 - DOUBT)
+        return -self.losses(certain.logit(), rows)
 
     def describe(self) -> dict[str, Any]:
         """Its kind and K."""
@@ -225,6 +279,15 @@ class Numbers(_Columns):
         """The members' mean, in the units of ``y``."""
         return outputs.mean(0) * self.spread.to(outputs) + self.centre.to(outputs)
 
+    def losses(self, outputs: Tensor, rows: Tensor) -> Tensor:
+        """Mean squared error of the known numbers, scaled."""
+        truth = ((self.y[rows] - self.centre) / self.spread).nan_to_num().to(outputs)
+        return self._mean_of_known((outputs - truth).square(), rows)
+
+    def gains(self, answers: Tensor, rows: Tensor) -> Tensor:
+        """Less that error."""
+        return -self.losses((answers - self.centre.to(answers)) / self.spread.to(answers), rows)
+
     def describe(self) -> dict[str, Any]:
         """Its kind, centre and spread."""
         scale = {"centre": self.centre.tolist(), "spread": self.spread.tolist()}
@@ -265,6 +328,18 @@ class Nothing:
     def read(self, outputs: Tensor) -> Tensor:
         """The members' mean, which means nothing."""
         return outputs.mean(0)
+
+    def without(self, rows: Tensor) -> Self:
+        """The same."""
+        return self
+
+    def losses(self, outputs: Tensor, rows: Tensor) -> Tensor:
+        """There are none."""
+        raise NotImplementedError
+
+    def gains(self, answers: Tensor, rows: Tensor) -> Tensor:
+        """There are none."""
+        raise NotImplementedError
 
     def describe(self) -> dict[str, Any]:
         """Its kind."""

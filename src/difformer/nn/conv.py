@@ -144,6 +144,16 @@ class DIFFormerConv(nn.Module):
             like=(x.shape[0], x.dtype, x.device),
         )
 
+    def keep_structure_of(self, other: "DIFFormerConv") -> None:
+        """Remember the operators that ``other`` built of the same terms.
+
+        Raises:
+            ConfigError: The terms or the graph's norm differ.
+        """
+        if (self.terms, self.graph_norm) != (other.terms, other.graph_norm):
+            raise ConfigError("A structure can be kept for the same terms and graph_norm only.")
+        self._cache = other._cache
+
     @property
     def _belongs_to_input(self) -> bool:
         """Whether a structure serves one x alone: neighbours in it, or kept between passes."""

@@ -25,7 +25,7 @@ from difformer.diffusion.penalty import resolve_all
 from difformer.errors import ConfigError, whole_number
 from difformer.nn.conv import DIFFormerConv, is_number
 from difformer.nn.encoder import DIFFormer
-from difformer.nn.structure import Structure
+from difformer.nn.structure import Structure, arrange, restore
 
 ROW_NORM = 4.0  # length of every row of features and of what the readout sees
 
@@ -92,22 +92,7 @@ class DecoupledDIFFormer(nn.Module):
             raise ConfigError(f"label_source must lie in [0, 1], found {label_source!r}.")
         if mix_weights is None:
             mix_weights = default_mix(terms)
-        self.encoder = DIFFormer(
-            in_channels,
-            in_channels,
-            in_channels,
-            num_layers=steps,
-            diffusivity=terms,
-            step_size=1.0,
-            graph_norm="sym",
-            mix_weights=mix_weights,
-            source=source,
-            maps=False,
-            norm=None,
-            dropout=0.0,
-            input_map=False,
-            output_map=False,
-        )
+        self.encoder = _fixed_encoder(in_channels, terms, steps, source, mix_weights)
         self.label_steps, self.label_source = label_steps, label_source
         self.members = nn.ModuleList([nn.Linear(in_channels, out_channels)])
         for _ in range(members):
@@ -126,6 +111,62 @@ class DecoupledDIFFormer(nn.Module):
     ) -> Tensor:
         """Diffused features, every row of norm 4, (N, F). Nothing is learnt here."""
         return scaled_rows(self.encoder.encode(x, edge_index, edge_weight))
+
+    @torch.no_grad()
+    def states_by_source(
+        self,
+        x: Tensor,
+        edge_index: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+        *,
+        sources: Sequence[float],
+    ) -> list[Tensor]:
+        r"""What :meth:`states` gives for each beta of ``sources``, at the cost of one, (N, F) each.
+
+        After T steps :math:`Z = \sum_{t<T} \beta (1-\beta)^t S^t X + (1-\beta)^T S^T X`, so
+        all need the same products. Memory: a tensor of N x F for each.
+        """
+        encoder, steps = self.encoder, len(self.encoder.layers)
+        structure = encoder.operators(x, edge_index, edge_weight)
+        power = arrange(x, structure)
+        totals = [torch.zeros_like(power) for _ in sources]
+        for step in range(steps + 1):
+            for total, beta in zip(totals, sources, strict=True):
+                last = step == steps
+                total.add_(power, alpha=(1 - beta) ** step * (1.0 if last else beta))
+            if step < steps:
+                power = self._spread(power, structure)
+        return [scaled_rows(restore(total, structure)) for total in totals]
+
+    def _spread(self, z: Tensor, structure: Structure) -> Tensor:
+        """S z, the mean over the terms, (N, F)."""
+        conv = self.encoder.layers[0]
+        assert isinstance(conv, DIFFormerConv)
+        return conv.influence(z, structure)
+
+    def diffuse_by(
+        self,
+        *,
+        source: float | None = None,
+        mix_weights: Sequence[float] | None = None,
+        label_steps: int | None = None,
+    ) -> None:
+        """Change how instances diffuse. The readout's weights stay, and so do found neighbours.
+
+        Args:
+            source, mix_weights, label_steps: As in the constructor; None: as it is.
+        """
+        old = self.encoder
+        self.encoder = _fixed_encoder(
+            old.config["in_channels"],
+            old.config["diffusivity"],
+            old.config["num_layers"],
+            old.config["source"] if source is None else source,
+            old.config["mix_weights"] if mix_weights is None else mix_weights,
+        )
+        self.encoder.keep_structure_of(old)
+        if label_steps is not None:
+            self.label_steps = whole_number(label_steps, 0, "label_steps")
 
     def forward(self, states: Tensor) -> Tensor:
         """Logits of every member, (M, N, C)."""
@@ -162,15 +203,43 @@ class DecoupledDIFFormer(nn.Module):
         return without_mass(q)
 
 
-def default_mix(terms: Sequence[Diffusivity]) -> tuple[float, ...]:
+def _fixed_encoder(
+    channels: int,
+    terms: Sequence[Diffusivity],
+    steps: int,
+    source: float,
+    mix_weights: Sequence[float],
+) -> DIFFormer:
+    """Steps of fixed diffusion: nothing in it is learnt."""
+    return DIFFormer(
+        channels,
+        channels,
+        channels,
+        num_layers=steps,
+        diffusivity=terms,
+        step_size=1.0,
+        graph_norm="sym",
+        mix_weights=mix_weights,
+        source=source,
+        maps=False,
+        norm=None,
+        dropout=0.0,
+        input_map=False,
+        output_map=False,
+    )
+
+
+def default_mix(terms: Sequence[Diffusivity], graph: float = 3.0) -> tuple[float, ...]:
     """Weights 1 for neighbours and, for the graph, three times as much as for all of them.
+
+    ``graph`` is another number than three.
 
     Example:
         >>> from difformer.diffusion import resolve
         >>> default_mix((resolve("local"), resolve("local")))
         (1.0, 1.0, 6.0)
     """
-    on_graph = 3.0 * max(1, sum(term.neighbours is not None for term in terms))
+    on_graph = graph * max(1, sum(term.neighbours is not None for term in terms))
     weights = tuple(on_graph if term.neighbours is None else 1.0 for term in terms)
     return weights if on_graph in weights else (*weights, on_graph)
 

@@ -353,6 +353,12 @@ class DIFFormer(nn.Module):
         assert isinstance(conv, DIFFormerConv)
         return conv.structure(x, edge_index, edge_weight, batch)
 
+    def keep_structure_of(self, other: "DIFFormer") -> None:
+        """Remember what ``other`` found, for the same terms: neighbours are not searched again."""
+        for own, theirs in zip(self.layers[:1], other.layers[:1], strict=True):
+            if isinstance(own, DIFFormerConv) and isinstance(theirs, DIFFormerConv):
+                own.keep_structure_of(theirs)
+
     def operators(
         self,
         x: Tensor,
