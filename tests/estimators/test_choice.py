@@ -247,16 +247,19 @@ class TestWhatItIsFor:
         edges = np.concatenate([edges, edges[::-1]], axis=1)
         without = self.right(self.fitted(many), many)
         trusting = self.right(self.fitted(many, edges, options={"source": 0.02}), many)
-        choosing = self.right(self.fitted(many, edges), many)
+        choosing = self.fitted(many, edges)
         assert trusting < 0.5
-        assert choosing > without - 0.02
+        assert self.right(choosing, many) > without - 0.02
+        assert "edges hardly used" in choosing.decisions_[0]
 
     def test_edges_that_tell_are_used(self, many):
         draw = np.random.default_rng(1)
         ends = draw.integers(0, 600, (2, 6000))
         edges = ends[:, many[1][ends[0]] == many[1][ends[1]]]
         edges = np.concatenate([edges, edges[::-1]], axis=1)
-        assert self.right(self.fitted(many, edges), many) > self.right(self.fitted(many), many)
+        model = self.fitted(many, edges)
+        assert self.right(model, many) > self.right(self.fitted(many), many)
+        assert "edges used" in model.decisions_[0]
 
     def test_what_the_user_says_stands(self, many):
         for options in ({"source": 0.3}, {"label_steps": 2}):
@@ -265,11 +268,15 @@ class TestWhatItIsFor:
     def test_a_limit_of_time_leaves_the_default(self, many):
         assert "source" not in self.fitted(many, time_limit=60).engine_.options
 
-    def test_the_user_is_told(self, many, capsys):
-        labels = int((many[2] >= 0).sum())
-        self.fitted(many, verbose=True)
-        told = capsys.readouterr().err
-        assert f"chosen by cross-validation among {labels} labelled rows" in told
+    def test_the_user_can_read_it_also_of_a_file(self, many, tmp_path):
+        model = self.fitted(many, np.array([[0, 1], [1, 0]]))
+        (told,) = model.decisions_
+        source = model.engine_.options["source"]
+        assert told.startswith(f"Diffusion: source={source:g}, label_steps=")
+        assert "among 30 labelled rows" in told
+        model.save(tmp_path / "model")
+        assert DIFFormerClassifier.load(tmp_path / "model").decisions_ == [told]
+        assert self.fitted(many, options={"source": 0.02}).decisions_ == []
 
     def test_numbers_and_few_labels(self):
         x = np.linspace(0, 1, 50)[:, None]

@@ -101,6 +101,7 @@ def _fit_and_report(request: Request) -> Path:
     labels = np.array([*data.classes, ""], dtype=object)[prepared.visible]
     labels[prepared.visible < 0] = None
     model.fit(data.x, labels, data.edge_index, data.edge_weight, run=run)
+    say(model.decisions_, screen)
     seconds = time.perf_counter() - started
     overview = write_results(run, prepared, model, request, seconds)
     if cases:
@@ -293,7 +294,7 @@ def _overview(
         "diffusivity": [term.name for term in terms],
         "epochs": model.n_iter_,
         "seconds": round(seconds, 3),
-        "notes": [] if prepared.schema is None else list(prepared.schema.decisions),
+        "notes": [*(prepared.schema.decisions if prepared.schema else ()), *model.decisions_],
     }
 
 

@@ -181,7 +181,7 @@ class DIFFormerEstimator(
         engine = self.engine_
         self._answers = _numpy(engine.target.values(engine.answers().double()))
         self.embedding_ = _numpy(engine.embedding())
-        self.history_ = engine.history
+        self.history_, self.decisions_ = engine.history, engine.decisions
         self.n_iter_ = len(self.history_)
         self._set_results()
 

@@ -93,6 +93,17 @@ def choose(
     return trials
 
 
+def in_words(trial: Trial, given: Fitting) -> str:
+    """One sentence on what was chosen."""
+    options = trial.options
+    said = [f"source={options['source']:g}", f"label_steps={options['label_steps']}"]
+    if given.edge_index is not None and given.edge_index.shape[1]:
+        mistrusted = min(options["mix_weights"]) < 1  # other terms weigh 1 or more
+        said.append("edges hardly used" if mistrusted else "edges used")
+    labels = int(given.target.known.sum())
+    return f"Diffusion: {', '.join(said)} (cross-validation among {labels} labelled rows)."
+
+
 def _candidates(model: DecoupledDIFFormer, given: Fitting) -> Iterator[Options]:
     """The default first, those that mix alike in a row."""
     terms = model.encoder.config["diffusivity"]

@@ -72,6 +72,8 @@ class DIFFormerClassifier(ClassifierMixin, DIFFormerEstimator):  # type: ignore[
         Columns of X, if it was a DataFrame.
     history_ : list of dict
         One record an epoch.
+    decisions_ : list of str
+        What was decided by the labels, a sentence each.
 
     Notes
     -----

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from difformer.estimators.choice import Trial, choose
+from difformer.estimators.choice import choose, in_words
 from difformer.estimators.engine import Fitting, keywords_of, pack_edges, seeded_build
 from difformer.estimators.features import FeatureMap
 from difformer.estimators.targets import Target, independent, restored
@@ -41,9 +41,11 @@ class DecoupledEngine:
         context: FrozenContext,
         target: Target,
         history: list[Record],
+        decisions: list[str],
     ) -> None:
         self.model, self.options, self.features = model, dict(options), features
-        self.context, self.target, self.history = context, target, history
+        self.context, self.target = context, target
+        self.history, self.decisions = history, decisions
         self._states = model.states(context.x, context.edge_index, context.edge_weight)
         self._start = target.values(self._guess(self._states))
 
@@ -59,12 +61,13 @@ class DecoupledEngine:
         model = seeded_build(
             given.seed, lambda: DecoupledDIFFormer(x.shape[1], given.target.outputs, **options)
         )
-        if not DIFFUSION & set(options):
-            options = {**options, **_chosen(model, x, given, config)}
+        trials = [] if DIFFUSION & set(options) else choose(model, x, given, config)
+        decisions = [in_words(trials[0], given)] if trials else []
+        options = {**options, **(trials[0].options if trials else {})}
         states = model.states(x, given.edge_index, given.edge_weight)
         history = _teach(model, states, given, config)
         context = FrozenContext(model.encoder, x, given.edge_index, given.edge_weight)
-        return cls(model, options, features, context, given.target, history)
+        return cls(model, options, features, context, given.target, history, decisions)
 
     @torch.no_grad()
     def _guess(self, states: Tensor) -> Tensor:
@@ -119,7 +122,12 @@ class DecoupledEngine:
         if "diffusivity" in options:
             options["diffusivity"] = describe(options["diffusivity"])
         target = self.target.describe()
-        return {"options": options, "in_channels": self.context.x.shape[1], "target": target}
+        return {
+            "options": options,
+            "in_channels": self.context.x.shape[1],
+            "target": target,
+            "decisions": self.decisions,
+        }
 
     def tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Weights of the readout; features, edges and labels of the fitted rows."""
@@ -148,25 +156,8 @@ class DecoupledEngine:
         frozen = FrozenContext(
             model.encoder, context["x"], context.get("edge_index"), context.get("edge_weight")
         )
-        return cls(model, options, features, frozen, target, [])
-
-
-def _chosen(
-    model: DecoupledDIFFormer, x: Tensor, given: Fitting, config: TrainingConfig
-) -> Mapping[str, Any]:
-    """How the model diffuses now that hidden labels have judged."""
-    trials = choose(model, x, given, config)
-    if not trials:
-        return {}
-    if given.notice is not None:
-        given.notice(_sentence(trials[0], int(given.target.known.sum())))
-    return trials[0].options
-
-
-def _sentence(trial: Trial, labels: int) -> str:
-    options = trial.options
-    strength = f"source={options['source']:g} and label_steps={options['label_steps']}"
-    return f"{strength} chosen by cross-validation among {labels} labelled rows."
+        decisions = list(described.get("decisions", ()))
+        return cls(model, options, features, frozen, target, [], decisions)
 
 
 def _teach(

@@ -48,6 +48,8 @@ class DIFFormerEncoder(DIFFormerEstimator):
         Columns of X, if it was a DataFrame.
     history_ : list of dict
         One record an epoch.
+    decisions_ : list of str
+        What was decided by the labels, a sentence each.
 
     Examples
     --------

@@ -66,6 +66,7 @@ class Engine(Protocol):
 
     keywords: ClassVar[frozenset[str]]  # the options that ``fit`` knows
     history: list[Record]
+    decisions: list[str]  # what was not told but found among the labels, in words
     target: Target
     context: FrozenContext
 

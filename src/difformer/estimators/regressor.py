@@ -58,6 +58,8 @@ class DIFFormerRegressor(RegressorMixin, DIFFormerEstimator):  # type: ignore[mi
         Columns of X, if it was a DataFrame.
     history_ : list of dict
         One record an epoch.
+    decisions_ : list of str
+        What was decided by the labels, a sentence each.
 
     Examples
     --------

@@ -28,6 +28,7 @@ class TrainedEngine:
 
     def __init__(self, context: FrozenContext, target: Target, history: list[Record]) -> None:
         self.context, self.target, self.history = context, target, history
+        self.decisions: list[str] = []
 
     @property
     def model(self) -> DIFFormer:

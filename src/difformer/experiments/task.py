@@ -98,11 +98,15 @@ def scaled(task: Task) -> Features:
         >>> scaled(task)[0].round(2).tolist()
         [2.4, 3.2]
     """
-    x = task.x
+    return one_scale(task.x, task.labelled)
+
+
+def one_scale(x: Features, rows: NDArray[Any]) -> Features:
+    """What ``scaled`` does, told by some rows: their numbers or a mask."""
     if not sparse.issparse(x):
-        dense = np.asarray(x, dtype=np.float64)
-        square = np.square(dense[task.labelled]).sum() / len(task.labelled)
-        return dense * (ROW_NORM / np.sqrt(square) if square > 0 else 1.0)
+        wide = np.asarray(x, dtype=np.float64)
+        square = np.square(wide[rows]).sum(axis=1).mean()
+        return wide * (ROW_NORM / np.sqrt(square) if square > 0 else 1.0)
     return sparse.csr_matrix(ROW_NORM * normalize(x.astype(np.float64)))
 
 
