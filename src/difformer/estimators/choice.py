@@ -4,7 +4,7 @@ Much diffusion is what few labels need; with many, it blurs classes that the fea
 and where neighbours or edges mislead, none is best. Each candidate is judged by labels that are
 hidden in turn: a readout learns from the others, labels diffuse without the hidden ones, and what
 is said of those is compared with them. The first candidate stays unless another one is better by
-more than a standard error of the difference, row by row, for a hundred labels say little.
+more than two standard errors of the difference, row by row, for a hundred labels say little.
 
 Letters: N instances, n labelled ones, F features, S strengths of diffusion, R rounds of hiding, M
 members of the readout, K outputs.
@@ -33,6 +33,7 @@ SOURCES = (0.02, 0.1, 0.3, 0.9)  # at 0.9 hardly anything diffuses
 FOLDS = 5
 MOST_TAUGHT = 10_000  # R n at most, but for one round
 MOST_INSTANCES = 200_000  # above it the default stands
+LEAD = 2.0  # standard errors by which a candidate must lead
 JUDGES = 2  # members of the readout that judge: the linear map and one MLP
 MISTRUST = 0.01  # weight of edges that mislead, beside 1 of all neighbours
 
@@ -58,7 +59,7 @@ class Trial:
     @property
     def convinces(self) -> bool:
         """Whether it is better than the first candidate by more than chance would make it."""
-        return self.lead > self.error
+        return self.lead > LEAD * self.error
 
 
 def choose(
