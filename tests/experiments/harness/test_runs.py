@@ -12,6 +12,8 @@ from difformer.errors import ConfigError, RunError
 from difformer.experiments.harness import cell as cells
 from difformer.experiments.harness.answers import LeakError
 from difformer.experiments.harness.cell import Cell
+from difformer.experiments.harness.recipe import parse_recipe
+from difformer.experiments.harness.reproduce import reproduce
 from difformer.experiments.harness.run import Spec, Store, execute
 from difformer.experiments.harness.tuning import Budget, tune
 
@@ -164,3 +166,21 @@ def test_an_unknown_name_in_a_cell_is_refused(field, value):
     known = {"data": "texas", "protocol": "per-class", field: value}
     with pytest.raises(ValidationError, match="mine"):
         Cell(**known)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "said"),
+    [
+        ("per-class-5", "no validation rows"),
+        ("geom-gcn-48-32-20", "epochs chosen on validation rows"),
+    ],
+)
+def test_a_record_says_whether_there_were_validation_rows(tmp_path, protocol, said):
+    recipe = parse_recipe(
+        f'name = "one"\ntitle = "One"\nsource = "made"\n[[cell]]\ndata = "texas"\n'
+        f'protocol = "{protocol}"\n[[entry]]\nlabel = "ours"\nmethod = "logistic"\n',
+        "one.toml",
+    )
+    folders = {"runs": tmp_path / "runs", "records": tmp_path / "results"}
+    (record,) = reproduce(recipe, "one.toml", seeds=1, **folders)
+    assert said in record.protocol

@@ -57,7 +57,7 @@ def write(
         protocol="; ".join(
             [
                 *cell.conditions,
-                "epochs chosen on validation rows",
+                _watched(lines),
                 f"settings {_chosen(lines)}",
                 f"\u00b1 over {named.ranges_over}",
             ]
@@ -77,6 +77,14 @@ def _code(lines: Sequence[Line]) -> tuple[str | None, bool | None] | None:
     """The code of all runs; None where they are of several states of it."""
     states = {(run.commit, run.dirty) for line in lines for run in line.outcomes}
     return states.pop() if len(states) == 1 else None
+
+
+def _watched(lines: Sequence[Line]) -> str:
+    """What chose the epochs."""
+    outcomes = [outcome for line in lines for outcome in line.outcomes]
+    if outcomes and all(outcome.validation is None for outcome in outcomes):
+        return "no validation rows"
+    return "epochs chosen on validation rows"
 
 
 def _chosen(lines: Sequence[Line]) -> str:
