@@ -290,8 +290,7 @@ def test_only_what_convinces_replaces_the_first():
     options = [{"source": s} for s in (0.02, 0.1, 0.3)]
     first = torch.zeros(100)
     noisy, better = torch.randn(100, generator=torch.manual_seed(0)) + 0.05, first + 0.03
-    seen = torch.ones(100, dtype=torch.bool)
-    ranked = choice._ranked(list(zip(options, (first, noisy, better), [seen] * 3, strict=True)))
+    ranked = choice._ranked(list(zip(options, (first, noisy, better), strict=True)))
     by_source = {trial.options["source"]: trial for trial in ranked}
     assert by_source[0.1].gain > by_source[0.3].gain
     assert not by_source[0.1].convinces

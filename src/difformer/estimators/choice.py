@@ -98,7 +98,7 @@ def in_words(trial: Trial, given: Fitting) -> str:
     """One sentence on what was chosen."""
     options = trial.options
     said = [f"source={options['source']:g}", f"label_steps={options['label_steps']}"]
-    if given.edge_index is not None and given.edge_index.shape[1]:
+    if given.has_edges:
         mistrusted = min(options["mix_weights"]) < 1  # other terms weigh 1 or more
         said.append("edges hardly used" if mistrusted else "edges used")
     labels = int(given.target.known.sum())
@@ -109,8 +109,7 @@ def _candidates(model: DecoupledDIFFormer, given: Fitting) -> Iterator[Options]:
     """The default first, those that mix alike in a row."""
     terms = model.encoder.config["diffusivity"]
     mixes = [default_mix(terms)]
-    edges = given.edge_index is not None and given.edge_index.shape[1] > 0
-    if edges and any(term.neighbours is not None for term in terms):
+    if given.has_edges and any(term.neighbours is not None for term in terms):
         mixes.append(default_mix(terms, MISTRUST))
     for mix in mixes:
         for source in SOURCES:
@@ -158,16 +157,16 @@ class _Judge:
         self.rows = given.target.known.nonzero().squeeze(1)
         self.structure = model.encoder.structure(x, *self.edges)
 
-    def gains(self, candidates: Sequence[Options]) -> Iterator[tuple[Options, Tensor, Tensor]]:
+    def gains(self, candidates: Sequence[Options]) -> Iterator[tuple[Options, Tensor]]:
         """Of candidates that mix alike: each with :meth:`_gain`."""
         self.model.diffuse_by(**candidates[0])
         sources = list(dict.fromkeys(options["source"] for options in candidates))
         states = self.model.states_by_source(self.x, *self.edges, sources=sources)
         readout = self._taught([z[self.rows] for z in states])
         for options in candidates:
-            self.model.diffuse_by(**options)
+            self.model.diffuse_by(label_steps=options["label_steps"])
             at = sources.index(options["source"])
-            yield options, *self._gain(readout, at, states[at])
+            yield options, self._gain(readout, at, states[at])
 
     def _taught(self, seen: Sequence[Tensor]) -> "_Copies":
         """A readout for each strength and round, taught without what is hidden."""
@@ -194,8 +193,8 @@ class _Judge:
         return torch.ones(len(self.rows)) if mass is None else mass[self.rows]
 
     @torch.no_grad()
-    def _gain(self, readout: "_Copies", at: int, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Gains (n,) for the states of a strength, and which rows were ever hidden, (n,) bool."""
+    def _gain(self, readout: "_Copies", at: int, states: Tensor) -> Tensor:
+        """Gain of each row that is hidden, in the order of the rounds, for states of a strength."""
         rounds, answers = len(self.hidden), []
         for number, hidden in enumerate(self.hidden):
             target = self.target.without(self.rows[hidden])
@@ -204,9 +203,7 @@ class _Judge:
             said = self.model.diffuse_labels(start, self.structure, target.mass)
             answers.append(said[self.rows[hidden]])
         which = self.hidden.nonzero()[:, 1]  # no row is hidden twice
-        found = self.target.gains(torch.cat(answers), self.rows[which])
-        gains = torch.zeros(len(self.rows), dtype=found.dtype).index_copy(0, which, found)
-        return gains * self._mass(), self.hidden.any(0)
+        return self.target.gains(torch.cat(answers), self.rows[which]) * self._mass()[which]
 
 
 class _Copies(nn.Module):
@@ -248,13 +245,13 @@ class _Copies(nn.Module):
         return out
 
 
-def _ranked(judged: Sequence[tuple[Options, Tensor, Tensor]]) -> list[Trial]:
+def _ranked(judged: Sequence[tuple[Options, Tensor]]) -> list[Trial]:
     """The best that convinces first, then the others as they came; leads are over the first."""
-    (_, first, seen), *_ = judged
+    (_, first), *_ = judged
     trials = []
-    for options, gains, _ in judged:
-        lead = (gains - first)[seen]
+    for options, gains in judged:
+        lead = gains - first
         error = float(lead.std() / math.sqrt(len(lead)))
-        trials.append(Trial(options, float(gains[seen].mean()), float(lead.mean()), error))
+        trials.append(Trial(options, float(gains.mean()), float(lead.mean()), error))
     best = max([trials[0], *(t for t in trials if t.convinces)], key=lambda trial: trial.gain)
     return [best, *(trial for trial in trials if trial is not best)]

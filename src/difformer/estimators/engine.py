@@ -52,6 +52,11 @@ class Fitting:
     progress: Report | None = None
     notice: Callable[[str], None] | None = None
 
+    @property
+    def has_edges(self) -> bool:
+        """Whether there is any edge."""
+        return self.edge_index is not None and self.edge_index.shape[1] > 0
+
     def labels(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """``y`` of training and validation together, and the masks of both, (N,)."""
         y, train = self.target.y, self.target.known

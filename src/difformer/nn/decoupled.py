@@ -140,9 +140,14 @@ class DecoupledDIFFormer(nn.Module):
 
     def _spread(self, z: Tensor, structure: Structure) -> Tensor:
         """S z, the mean over the terms, (N, F)."""
-        conv = self.encoder.layers[0]
-        assert isinstance(conv, DIFFormerConv)
-        return conv.influence(z, structure)
+        return self._layer.influence(z, structure)
+
+    @property
+    def _layer(self) -> DIFFormerConv:
+        """The first of the layers, which are alike."""
+        layer = self.encoder.layers[0]
+        assert isinstance(layer, DIFFormerConv)
+        return layer
 
     def diffuse_by(
         self,
@@ -156,6 +161,10 @@ class DecoupledDIFFormer(nn.Module):
         Args:
             source, mix_weights, label_steps: As in the constructor; None: as it is.
         """
+        if label_steps is not None:
+            self.label_steps = whole_number(label_steps, 0, "label_steps")
+        if source is None and mix_weights is None:
+            return
         old = self.encoder
         self.encoder = _fixed_encoder(
             old.config["in_channels"],
@@ -165,8 +174,6 @@ class DecoupledDIFFormer(nn.Module):
             old.config["mix_weights"] if mix_weights is None else mix_weights,
         )
         self.encoder.keep_structure_of(old)
-        if label_steps is not None:
-            self.label_steps = whole_number(label_steps, 0, "label_steps")
 
     def forward(self, states: Tensor) -> Tensor:
         """Logits of every member, (M, N, C)."""
@@ -185,9 +192,7 @@ class DecoupledDIFFormer(nn.Module):
         return (1 - self.label_source) * total + self.label_source * start
 
     def _shares(self, structure: Structure) -> list[float]:
-        layer = self.encoder.layers[0]
-        assert isinstance(layer, DIFFormerConv)
-        return [float(share) for share in layer.mix_shares(structure)]
+        return [float(share) for share in self._layer.mix_shares(structure)]
 
     @torch.no_grad()
     def diffuse_labels(
