@@ -15,7 +15,11 @@ from difformer.nn.memory import plan_memory
 from difformer.training import TrainingConfig, train
 
 DEVICE = torch.device("cuda")
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    # torch's own, where it compiles a function of tensors that are no leaves
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor"),
+]
 POSITIVE = {
     "sigmoid": DIFFUSIVITIES["sigmoid"],
     "welsch": DIFFUSIVITIES["welsch"],

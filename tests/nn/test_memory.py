@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from difformer.diffusion import pairwise
 from difformer.diffusion.masks import draw_key
 from difformer.errors import ConfigError
 from difformer.nn import DIFFormer, memory
@@ -73,6 +74,16 @@ def test_planning_leaves_the_model_and_the_random_stream_alone():
     assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
     assert all(p.grad is None for p in model.parameters())
     assert draw_key() >= 0
+
+
+@pytest.mark.parametrize("rows", [3000, 7000])
+def test_large_tiles_of_pairs_are_told_at_their_size(monkeypatch, rows):
+    """As on a GPU, where a trial of fixed size holds smaller or larger tiles than all rows do."""
+    monkeypatch.setitem(pairwise.PAIRS, "cpu", 1 << 22)
+    model = DIFFormer(8, 8, 2, 2, diffusivity="sigmoid")
+    x = torch.randn(rows, 8)
+    whole = memory._peak(model, x, 0, rows, model.recompute, 1)
+    assert plan_memory(model, x).step_bytes == pytest.approx(whole, rel=0.05)
 
 
 def test_sparse_features_are_planned_too():

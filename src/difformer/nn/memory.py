@@ -8,6 +8,7 @@ Letters: N instances, E edges, F features.
 """
 
 import copy
+import math
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,13 +22,13 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from difformer import process
+from difformer.diffusion.pairwise import PAIRS
 from difformer.diffusion.workspace import Workspace
 from difformer.errors import ConfigError
 from difformer.nn.encoder import RECOMPUTE, DIFFormer
 
 SIZES = (8192, 16384)  # two or more blocks of rows, so that what a block needs is counted as fixed
-# Where time grows with N^2; enough to fill a tile of pairs, whose size is the device's.
-QUADRATIC_SIZES = {"cpu": (1024, 2048), "cuda": (10_000, 14_000)}
+QUADRATIC_SIZE = 1024  # about; where time grows with N^2
 
 
 @dataclass(frozen=True)
@@ -120,13 +121,19 @@ def resident_bytes(device: torch.device) -> tuple[int, int]:
 def _step_bytes(model: DIFFormer, x: Tensor, edges: int, recompute: str, views: int) -> int:
     """Peak of a training step on all N rows, from two small ones."""
     count = x.shape[0]
-    few, more = SIZES
-    if _is_quadratic(model):
-        few, more = QUADRATIC_SIZES.get(x.device.type, QUADRATIC_SIZES["cpu"])
+    few, more = _pair_sizes(model, x) if _is_quadratic(model) else SIZES
     if count <= more:
         return _peak(model, x, edges, count, recompute, views)
     low, high = (_peak(model, x, edges, n, recompute, views) for n in (few, more))
     return round(low + (high - low) / (more - few) * (count - few))
+
+
+def _pair_sizes(model: DIFFormer, x: Tensor) -> tuple[int, int]:
+    """Two sizes of trials that are cut into tiles of pairs as large as those of all N rows."""
+    pairs = PAIRS.get(x.device.type, PAIRS["cpu"]) // model.config["heads"]
+    edge = -(-x.shape[0] // -(-x.shape[0] // max(1, math.isqrt(pairs))))
+    few = edge * max(1, round(QUADRATIC_SIZE / edge))
+    return few, 2 * few
 
 
 def _is_quadratic(model: DIFFormer) -> bool:
