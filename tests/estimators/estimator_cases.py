@@ -107,11 +107,39 @@ def diffused(s, x, steps=40, source=0.02):
     return 4 * unit(z)
 
 
-def labels_diffused(p, start, steps=20, source=0.1):
-    q = start
-    for _ in range(steps):
-        q = (1 - source) * (p @ q) + source * start
-    return q / q.sum(axis=1, keepdims=True)
+def surety(q):
+    """1 - H / log K of each row."""
+    logs = np.log(np.where(q > 0, q, 1))
+    return 1 + (q * logs).sum(axis=1) / np.log(q.shape[1])
+
+
+def typical_surety(q):
+    """The lower median."""
+    return np.sort(surety(q))[(len(q) - 1) // 2]
+
+
+def gammas(q, typical, source=0.1):
+    """How strongly rows hold on to what they start from, (N, 1)."""
+    return np.minimum(source * np.clip(surety(q) / typical, 0.1, 5), 1)[:, None]
+
+
+def following(p, rows, columns):
+    """Rates that fall with the distance of answers, rows of sum 1."""
+    squared = ((rows[:, None] - columns[None]) ** 2).sum(axis=2)
+    return by_row(p * np.exp(-squared / 0.5))
+
+
+def labels_diffused(p, start, guessed, steps=20, source=0.1, rounds=2):
+    """Answers, with ``guessed`` the rows that are no labels."""
+    gamma = gammas(start, typical_surety(start[guessed]), source)
+    weights = p
+    for _ in range(rounds + 1):
+        q = start
+        for _ in range(steps):
+            q = (1 - gamma) * (weights @ q) + gamma * start
+        answers = q / q.sum(axis=1, keepdims=True)
+        weights = following(p, answers, answers)
+    return answers
 
 
 def readout(model, states):

@@ -10,9 +10,10 @@ from difformer.errors import ConfigError
 from difformer.estimators import choice
 from difformer.estimators.choice import Trial, choose
 from difformer.estimators.engine import Fitting
-from difformer.estimators.targets import Classes, Marks, Numbers
+from difformer.estimators.targets import Classes, Marks, Numbers, start_of
 from difformer.nn import DIFFormer
 from difformer.nn.decoupled import DecoupledDIFFormer
+from difformer.nn.label_diffusion import Start
 from difformer.training import TrainingConfig
 from difformer.training.trainer import train
 
@@ -55,8 +56,8 @@ class TestStrengths:
         changed.diffuse_by(**settings)
         assert all(map(torch.equal, members, changed.members.parameters()))
         assert torch.equal(changed.states(x, *edges), wanted.states(x, *edges))
-        start = torch.rand(len(x), 10, dtype=torch.float64)
-        said = [m.diffuse_labels(start, m.encoder.structure(x, *edges)) for m in (changed, wanted)]
+        start = Start(torch.rand(len(x), 10, dtype=torch.float64))
+        said = [answers(m, m.encoder.structure(x, *edges), start) for m in (changed, wanted)]
         assert torch.equal(*said)
 
     def test_neighbours_are_not_searched_again(self, rows):
@@ -71,10 +72,14 @@ class TestStrengths:
             own.keep_structure_of(other)
 
 
+def answers(model, structure, start):
+    return model.label_diffusion(model.label_operator(structure), start).answers()
+
+
 def gain_by_definition(x, target, edges, options, hidden, start):
     """Each round on its own: a model of its own, taught without what is hidden by the trainer."""
     labelled = target.known.nonzero().squeeze(1)
-    answers, judged = [], []
+    said, judged = [], []
     for row in hidden:
         rest, out = labelled[~row], labelled[row]
         blind = target.without(out)
@@ -97,10 +102,9 @@ def gain_by_definition(x, target, edges, options, hidden, start):
         with torch.no_grad():
             guess = target.read(torch.stack([m(states) for m in members]))
         structure = model.encoder.structure(x, *edges)
-        said = model.diffuse_labels(blind.values(guess), structure, blind.mass)
-        answers.append(said[out])
+        said.append(answers(model, structure, start_of(blind, guess))[out])
         judged.append(out)
-    found, rows = target.gains(torch.cat(answers), torch.cat(judged)), torch.cat(judged)
+    found, rows = target.gains(torch.cat(said), torch.cat(judged)), torch.cat(judged)
     mass = torch.ones(len(x)) if target.mass is None else target.mass
     each = [float(mass[row] * found[rows == row].mean()) for row in labelled if (rows == row).any()]
     return np.array(each)

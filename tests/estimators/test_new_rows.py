@@ -182,15 +182,24 @@ def test_decoupled_equals_the_dense_definition(rows, graph):
     encoded[known < 0] = -1
     start = cases.clamped(cases.readout(readout, 4 * cases.unit(z)), encoded)
     operators = dense_towards(matrices, w_new, cases.by_row)
-    q, q_new = start, start_new
-    for _ in range(20):
-        moved, moved_new = step(operators, q, q_new)
-        q, q_new = 0.9 * moved + 0.1 * start, 0.9 * moved_new + 0.1 * start_new
-    expected = q_new / q_new.sum(axis=1, keepdims=True)
+    among, cross = (sum(map(np.multiply, shares, side)) for side in operators)
+    typical = cases.typical_surety(start[encoded < 0])
+    gamma, gamma_new = cases.gammas(start, typical), cases.gammas(start_new, typical)
+    weights, weights_new = among, cross
+    for _ in range(3):
+        q, q_new = start, start_new
+        for _ in range(20):
+            moved, moved_new = weights @ q, weights_new @ np.vstack([q, q_new])
+            q = (1 - gamma) * moved + gamma * start
+            q_new = (1 - gamma_new) * moved_new + gamma_new * start_new
+        q, q_new = (part / part.sum(axis=1, keepdims=True) for part in (q, q_new))
+        weights = cases.following(among, q, q)
+        weights_new = cases.following(cross, q_new, np.vstack([q, q_new]))
+    expected = q_new
     asked = (rows[3], *(towards if graph else ()))
     np.testing.assert_allclose(model.transform(*asked), states, atol=2e-4)
     np.testing.assert_allclose(model.predict_proba(*asked), expected, atol=2e-5)
-    fitted = cases.clamped(q / q.sum(axis=1, keepdims=True), encoded)
+    fitted = cases.clamped(q, encoded)
     np.testing.assert_allclose(model.label_distributions_, fitted, atol=2e-5)
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from difformer.estimators.engine import Fitting
-from difformer.estimators.targets import Classes, Target
+from difformer.estimators.targets import Classes, Target, start_of
 from difformer.nn.decoupled import DecoupledDIFFormer, default_mix
 from difformer.training.config import TrainingConfig
 from difformer.training.trainer import train
@@ -162,6 +162,7 @@ class _Judge:
         self.model.diffuse_by(**candidates[0])
         sources = list(dict.fromkeys(options["source"] for options in candidates))
         states = self.model.states_by_source(self.x, *self.edges, sources=sources)
+        self.operator = self.model.label_operator(self.structure)
         readout = self._taught([z[self.rows] for z in states])
         for options in candidates:
             self.model.diffuse_by(label_steps=options["label_steps"])
@@ -199,9 +200,8 @@ class _Judge:
         for number, hidden in enumerate(self.hidden):
             target = self.target.without(self.rows[hidden])
             guess = target.read(readout.of_copy(at * rounds + number, states))
-            start = target.values(guess)
-            said = self.model.diffuse_labels(start, self.structure, target.mass)
-            answers.append(said[self.rows[hidden]])
+            labels = self.model.label_diffusion(self.operator, start_of(target, guess))
+            answers.append(labels.answers()[self.rows[hidden]])
         which = self.hidden.nonzero()[:, 1]  # no row is hidden twice
         return self.target.gains(torch.cat(answers), self.rows[which]) * self._mass()[which]
 

@@ -9,15 +9,10 @@ from torch import Tensor
 from difformer.estimators.choice import choose, in_words
 from difformer.estimators.engine import Fitting, keywords_of, pack_edges, seeded_build
 from difformer.estimators.features import FeatureMap
-from difformer.estimators.targets import Target, independent, restored
+from difformer.estimators.targets import Target, independent, restored, start_of
 from difformer.nn.context import FrozenContext
-from difformer.nn.decoupled import (
-    IN_INPUT_SPACE,
-    DecoupledDIFFormer,
-    scaled_rows,
-    with_mass,
-    without_mass,
-)
+from difformer.nn.decoupled import IN_INPUT_SPACE, DecoupledDIFFormer, scaled_rows
+from difformer.nn.label_diffusion import Start
 from difformer.nn.pretrained import describe, restore
 from difformer.nn.trace import Trace, trace
 from difformer.runs.records import Record
@@ -25,7 +20,7 @@ from difformer.training.config import TrainingConfig
 from difformer.training.trainer import train
 
 # Options by which users decide for themselves how strongly instances diffuse.
-DIFFUSION = {"source", "steps", "mix_weights", "label_steps", "label_source"}
+DIFFUSION = {"source", "steps", "mix_weights", "label_steps", "label_source", "label_rounds"}
 
 
 class DecoupledEngine:
@@ -47,7 +42,8 @@ class DecoupledEngine:
         self.context, self.target = context, target
         self.history, self.decisions = history, decisions
         self._states = model.states(context.x, context.edge_index, context.edge_weight)
-        self._start = target.values(self._guess(self._states))
+        operator = model.label_operator(context.structure)
+        self.labels = model.label_diffusion(operator, start_of(target, self._guess(self._states)))
 
     @classmethod
     def fit(
@@ -74,13 +70,9 @@ class DecoupledEngine:
         """What the readout says, (N, K)."""
         return self.target.read(self.model(states))
 
-    def known_start(self) -> Tensor:
-        """Labels of the fitted rows before they diffuse, and the mass of each row, (N, K + 1)."""
-        return with_mass(self._start, self.target.mass)
-
     def answers(self) -> Tensor:
         """What is said of the fitted rows, (N, K)."""
-        return self.model.diffuse_labels(self._start, self.context.structure, self.target.mass)
+        return self.labels.answers()
 
     def embedding(self) -> Tensor:
         """Diffused features, (N, P)."""
@@ -90,15 +82,11 @@ class DecoupledEngine:
         self, x: Any, edge_index: Tensor | None = None, edge_weight: Tensor | None = None
     ) -> Tensor:
         """Answers for new rows, towards the frozen context; see ``Engine``."""
-        model, context = self.model, self.context
         rows = self.features.apply(x)
-        q = start = with_mass(self._guess(self._states_of(rows, edge_index, edge_weight)))
-        towards = context.towards(rows, edge_index, edge_weight)
-        known = known_start = self.known_start()
-        for _ in range(model.label_steps):
-            q = model.label_step(q, start, towards, known)
-            known = model.label_step(known, known_start, context.structure)
-        return without_mass(q)
+        guess = self._guess(self._states_of(rows, edge_index, edge_weight))
+        towards = self.context.towards(rows, edge_index, edge_weight)
+        start = Start(guess, probabilities=self.target.probabilities)
+        return self.labels.follow(self.model.label_operator(towards), start)
 
     def transform(
         self, x: Any, edge_index: Tensor | None = None, edge_weight: Tensor | None = None

@@ -18,9 +18,10 @@ from difformer.estimators.features import FeatureMap
 from difformer.estimators.targets import Target
 from difformer.estimators.trained import TrainedEngine
 from difformer.nn.conv import DIFFormerConv
-from difformer.nn.decoupled import ROW_NORM, scaled_rows, with_mass, without_mass
+from difformer.nn.decoupled import ROW_NORM, scaled_rows
 from difformer.nn.dense_context import DenseWeights, dense
 from difformer.nn.frozen import FrozenNetwork
+from difformer.nn.label_diffusion import WIDTH, LabelDiffusion, Start, with_mass, without_mass
 
 
 def standalone(engine: Engine) -> nn.Module | None:
@@ -57,7 +58,6 @@ class Decoupled(nn.Module):
     """
 
     known_states: Tensor  # (L, P)
-    known_labels: Tensor  # (L, K + 1)
 
     @torch.no_grad()
     def __init__(self, engine: DecoupledEngine) -> None:
@@ -67,40 +67,67 @@ class Decoupled(nn.Module):
         assert isinstance(last, DIFFormerConv)
         self.features = _Features(engine.features)
         self.shares = [float(share) for share in last.mix_shares(structure)]
-        self.source, self.label_source = last.source, model.label_source
+        self.source = last.source
         sides = context.sides("input")
         self.near = nn.ModuleList(map(DenseWeights, sides))
         self.norms = [side.rule.norm for side in sides]
         self.register_buffer("known_states", context.fitted.states[-1].double())
         self.members = copy.deepcopy(model.members).double()
-        labels = start = engine.known_start()
-        for _ in range(model.label_steps - 1):
-            labels = model.label_step(labels, start, structure)
-        self.register_buffer("known_labels", labels.double())
-        self.label_steps = model.label_steps
+        self.labels = _Labels(engine.labels)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Answers and diffused features."""
         rows = self.features(x)
         weights = [near(rows) for near in self.near]
-        z = (1 - self.source) * self._heard(
-            weights, self.norms, self.known_states
-        ) + self.source * rows
-        states = scaled_rows(z)
+        heard = self._mean(weights, self.norms) @ self.known_states
+        states = scaled_rows((1 - self.source) * heard + self.source * rows)
         guess = self.target.read(torch.stack([member(states) for member in self.members]))
-        q = with_mass(guess)
-        if self.label_steps:
-            heard = self._heard(weights, ["row"] * len(weights), self.known_labels)
-            q = (1 - self.label_source) * heard + self.label_source * q
-        return without_mass(q).float(), states.float()
+        towards = self._mean(weights, ["row"] * len(weights))
+        return self.labels(towards, guess).float(), states.float()
 
-    def _heard(self, weights: list[Tensor], norms: list[str], values: Tensor) -> Tensor:
-        """What the terms bring together, (N, C)."""
-        total = torch.zeros_like(weights[0] @ values)
+    def _mean(self, weights: list[Tensor], norms: list[str]) -> Tensor:
+        """The terms' operators together, (N, L)."""
+        total = torch.zeros_like(weights[0])
         for near, w, norm, share in zip(self.near, weights, norms, self.shares, strict=True):
             assert isinstance(near, DenseWeights)
-            total = total + share * (near.normalised(w, norm) @ values)
+            total = total + share * near.normalised(w, norm)
         return total
+
+
+class _Labels(nn.Module):
+    """Labels that reach new rows: of each round of the fitted rows, its last step."""
+
+    def __init__(self, labels: LabelDiffusion) -> None:
+        super().__init__()
+        self.source, self.typical = labels.rule.source, labels.typical
+        self.steps, self.probabilities = labels.rule.steps, labels.start.probabilities
+        self.rounds = len(labels.remembered)
+        for number, this in enumerate(labels.remembered):
+            for step, before in enumerate(this):  # none without steps
+                self.register_buffer(f"before_{number}_{step}", before.double())
+            self.register_buffer(f"answers_{number}", this.answers.double())
+
+    def forward(self, towards: Tensor, guess: Tensor) -> Tensor:
+        """Answers (N, K) from P towards the fitted rows (N, L) and what the readout says (N, K)."""
+        if not self.steps:
+            return guess
+        gamma = Start(guess, probabilities=self.probabilities).gamma(self.source, self.typical)
+        begin, weights = with_mass(guess), towards
+        for number in range(self.rounds):
+            before, answers = (
+                self.get_buffer(f"before_{number}_0"),
+                self.get_buffer(f"answers_{number}"),
+            )
+            said = without_mass((1 - gamma) * (weights @ before) + gamma * begin)
+            weights = self._following(towards, said, answers)
+        return said
+
+    def _following(self, towards: Tensor, said: Tensor, answers: Tensor) -> Tensor:
+        """Rates that fall with the distance of answers, (N, L)."""
+        squared = said.square().sum(1, keepdim=True) + answers.square().sum(1)
+        rates = towards * torch.exp((2 * said @ answers.t() - squared) / WIDTH)
+        total = rates.sum(1, keepdim=True)
+        return rates / torch.where(total > 0, total, 1.0)
 
 
 class _Features(nn.Module):

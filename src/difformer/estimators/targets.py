@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from difformer.nn.label_diffusion import Start
 from difformer.training.objectives import (
     Objective,
     consistency_cross_entropy,
@@ -32,6 +33,7 @@ class Target(Protocol):
     """What is known of N rows, and how outputs are judged and read."""
 
     kind: ClassVar[str]
+    probabilities: ClassVar[bool]  # whether the answers of a row sum to 1
 
     @property
     def y(self) -> Tensor:
@@ -93,6 +95,7 @@ class Classes:
     """
 
     kind: ClassVar[str] = "classes"
+    probabilities: ClassVar[bool] = True
 
     y: Tensor
     outputs: int
@@ -163,6 +166,8 @@ class Classes:
 @dataclass(frozen=True, eq=False)
 class _Columns:
     """K columns, of which any entries may be known. Every row's word counts the same."""
+
+    probabilities: ClassVar[bool] = False
 
     y: Tensor  # (N, K), NaN unknown
 
@@ -303,6 +308,7 @@ class Nothing:
     """
 
     kind: ClassVar[str] = "nothing"
+    probabilities: ClassVar[bool] = False
 
     y: Tensor
     outputs: ClassVar[int] = 1
@@ -344,6 +350,11 @@ class Nothing:
     def describe(self) -> dict[str, Any]:
         """Its kind."""
         return {"kind": self.kind, "outputs": self.outputs}
+
+
+def start_of(target: Target, guess: Tensor) -> Start:
+    """What diffuses as labels: what is known, and the guess (N, K) for the rest."""
+    return Start(target.values(guess), target.mass, target.probabilities, ~target.known)
 
 
 def _disagreement(answers: Tensor) -> Tensor:

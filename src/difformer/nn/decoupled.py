@@ -6,7 +6,7 @@ holds for what it does. Three stages on fixed operators S (symmetric) and P (row
     states   Z <- (1 - beta) S Z + beta X       lowers |Z - X|^2 + (1 - beta)/beta tr Z'(I - S)Z
     readout  an ensemble: one linear map, and MLPs softmax(V LN(relu(W z))), labelled rows only
     labels   Q <- (1 - gamma) P Q + gamma Q_0   Q_0: the labels where known, else the readout's
-                                                (numbers and marks likewise)
+                                                (``difformer.nn.label_diffusion``)
 
 This is what works with few labels (docs/decisions.md): the fixed operators come from neighbours in
 input space and in centred principal components, and from the observed graph where there is one.
@@ -20,11 +20,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from difformer.diffusion import Diffusivity, Neighbourhood
+from difformer.diffusion import Diffusivity, Neighbourhood, SparseWeights
 from difformer.diffusion.penalty import resolve_all
 from difformer.errors import ConfigError, whole_number
 from difformer.nn.conv import DIFFormerConv, is_number
 from difformer.nn.encoder import DIFFormer
+from difformer.nn.label_diffusion import LabelDiffusion, LabelRule, Start, mean_operator
 from difformer.nn.structure import Structure, arrange, restore
 
 ROW_NORM = 4.0  # length of every row of features and of what the readout sees
@@ -48,6 +49,8 @@ class DecoupledDIFFormer(nn.Module):
         members: Number of MLPs beside the linear map.
         label_steps: Diffusion steps of the class probabilities; 0 leaves them out.
         label_source: gamma.
+        label_rounds: Rounds of label steps with rates that fall with the distance of two rows'
+            answers, after the first one (``difformer.nn.label_diffusion``); for classes alone.
 
     Raises:
         ConfigError: If a value is out of range, or a term is not fixed.
@@ -72,6 +75,7 @@ class DecoupledDIFFormer(nn.Module):
         members: int = 3,
         label_steps: int = 20,
         label_source: float = 0.1,
+        label_rounds: int = 2,
     ) -> None:
         super().__init__()
         terms = resolve_all(diffusivity)
@@ -85,6 +89,7 @@ class DecoupledDIFFormer(nn.Module):
             ("steps", steps, 1),
             ("members", members, 0),
             ("label_steps", label_steps, 0),
+            ("label_rounds", label_rounds, 0),
             ("readout_channels", readout_channels, 1),
         ):
             whole_number(count, least, name)
@@ -94,6 +99,7 @@ class DecoupledDIFFormer(nn.Module):
             mix_weights = default_mix(terms)
         self.encoder = _fixed_encoder(in_channels, terms, steps, source, mix_weights)
         self.label_steps, self.label_source = label_steps, label_source
+        self.label_rounds = label_rounds
         self.members = nn.ModuleList([nn.Linear(in_channels, out_channels)])
         for _ in range(members):
             self.members.append(
@@ -179,33 +185,20 @@ class DecoupledDIFFormer(nn.Module):
         """Logits of every member, (M, N, C)."""
         return torch.stack([member(states) for member in self.members])
 
-    @torch.no_grad()
-    def label_step(
-        self, q: Tensor, start: Tensor, structure: Structure, context: Tensor | None = None
-    ) -> Tensor:
-        """One step of what is known or guessed, (N, K); towards a context's, if given."""
-        total = torch.zeros_like(start)
-        for weights, share in zip(structure.weights, self._shares(structure), strict=True):
-            assert weights is not None
-            operator = weights.normalised("row")
-            total += share * operator.matmul(q if context is None else torch.cat([context, q]))
-        return (1 - self.label_source) * total + self.label_source * start
+    def label_operator(self, structure: Structure) -> SparseWeights:
+        """P: how instances listen to each other when labels diffuse, (N, N)."""
+        return mean_operator(
+            structure, [float(share) for share in self._layer.mix_shares(structure)]
+        )
 
-    def _shares(self, structure: Structure) -> list[float]:
-        return [float(share) for share in self._layer.mix_shares(structure)]
+    def label_diffusion(self, operator: SparseWeights, start: Start) -> LabelDiffusion:
+        """Labels or guesses (Q_0) that diffuse by P, as :meth:`label_operator` makes it."""
+        return LabelDiffusion(operator, start, self.label_rule)
 
-    @torch.no_grad()
-    def diffuse_labels(
-        self, start: Tensor, structure: Structure, mass: Tensor | None = None
-    ) -> Tensor:
-        """Answers after all label steps from Q_0 (N, K), (N, K): rows sum up as in Q_0.
-
-        ``mass`` (N,): how much each row counts. Default: all the same.
-        """
-        q = start = with_mass(start, mass)
-        for _ in range(self.label_steps):
-            q = self.label_step(q, start, structure)
-        return without_mass(q)
+    @property
+    def label_rule(self) -> LabelRule:
+        """Steps and rounds of the diffusion of labels."""
+        return LabelRule(self.label_steps, self.label_source, self.label_rounds)
 
 
 def _fixed_encoder(
@@ -247,17 +240,6 @@ def default_mix(terms: Sequence[Diffusivity], graph: float = 3.0) -> tuple[float
     on_graph = graph * max(1, sum(term.neighbours is not None for term in terms))
     weights = tuple(on_graph if term.neighbours is None else 1.0 for term in terms)
     return weights if on_graph in weights else (*weights, on_graph)
-
-
-def with_mass(q: Tensor, mass: Tensor | None = None) -> Tensor:
-    """A column beside (N, K) that diffuses too: how much each row counts, (N,). Default: 1."""
-    column = torch.ones_like(q[:, :1]) if mass is None else mass.to(q).unsqueeze(1)
-    return torch.cat([q * column, column], 1)
-
-
-def without_mass(q: Tensor) -> Tensor:
-    """Divided by that column, for an instance without any neighbour loses mass, (N, K)."""
-    return q[:, :-1] / q[:, -1:].clamp_min(torch.finfo(q.dtype).tiny)
 
 
 def scaled_rows(z: Tensor) -> Tensor:
