@@ -29,6 +29,7 @@ MODELS = {
     "classes": (DIFFormerClassifier(**SOME), Y),
     "heads": (DIFFormerClassifier(**SOME, options={"heads": 2, "num_layers": 3, "source": 0.1}), Y),
     "late": (DIFFormerClassifier(**SOME, options={"activation": "output", "norm": None}), Y),
+    "jump": (DIFFormerClassifier(**SOME, options={"activation": "each", "jump": True}), Y),
     "marks": (DIFFormerClassifier(**SOME), np.stack([Y > 0, Y > 1], 1)),
     "numbers": (DIFFormerRegressor(**SOME), 100 * Y + 7.0),
     "states": (DIFFormerEncoder(**SOME), Y),

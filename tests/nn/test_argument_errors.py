@@ -58,7 +58,11 @@ BAD_MODEL = {
     "node-dropout": ({"node_dropout": 1.5}, "node_dropout must lie in [0, 1), found 1.5."),
     "activation": (
         {"activation": "relu"},
-        "activation must be one of 'input', 'output', found 'relu'.",
+        "activation must be one of 'input', 'output', 'each', found 'relu'.",
+    ),
+    "jump": (
+        {"jump": True, "output_map": False, "out_channels": 4},
+        "jump needs the output map, found output_map=False.",
     ),
     "norm": ({"norm": "batch"}, "norm must be 'layer' or None, found 'batch'."),
     "no-input-map": (

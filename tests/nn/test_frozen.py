@@ -28,7 +28,16 @@ def test_sums_suffice_for_linear_rates_alone(name):
         assert FrozenContext(model, known, *edges).network is None
 
 
-@pytest.mark.parametrize("options", [{}, {"activation": "output"}, {"norm": None}, {"heads": 3}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"activation": "output"},
+        {"activation": "each", "jump": True},
+        {"norm": None},
+        {"heads": 3},
+    ],
+)
 def test_a_fitted_row_gets_the_answer_that_it_has(options):
     """It is in the sums already, once: as its own neighbour it stands there as in fitting."""
     torch.manual_seed(0)

@@ -19,6 +19,7 @@ from difformer.nn.memory import Plan, plan_memory
 MODELS = {
     "simple": {"num_layers": 5, "dropout": 0.3, "input_dropout": 0.1, "node_dropout": 0.1},
     "mixed": {"diffusivity": ("simple", "sigmoid"), "heads": 2, "value_map": True, "source": 0.1},
+    "jump": {"num_layers": 5, "dropout": 0.3, "activation": "each", "jump": True},
     "late": {"activation": "output", "diffusivity": "local", "num_layers": 3},
     "single": {"num_layers": 1},
     "none": {"num_layers": 0},

@@ -21,6 +21,9 @@ LAYERS = {
     "no-norm": {"norm": None},
     "no-maps": {"maps": False},
     "late": {"activation": "output"},
+    "each": {"activation": "each"},
+    "jump": {"jump": True, "activation": "each", "num_layers": 3},
+    "late-jump": {"jump": True, "activation": "output"},
     "local": {"diffusivity": ("local", "simple"), "step_size": 0.7},
     "graph": {"diffusivity": "graph"},
     "wide": {"hidden_channels": 16},  # too few instances a channel to fold
@@ -54,8 +57,8 @@ def plainly(model, x, edge_index):
     if not model.late:
         z = z.relu()
         z = masks.dropout(z, model.dropout if model.training else 0.0, masks.derive(key, 0))
-    for step in model.steps(z, model.structure(x, edge_index), key):
-        z = step.after
+    seen = [z, *(step.after for step in model.steps(z, model.structure(x, edge_index), key))]
+    z = torch.cat(seen, 1) if model.jump else seen[-1]
     return model.output_map(model.finish(z, key))
 
 

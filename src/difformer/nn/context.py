@@ -21,7 +21,7 @@ from difformer.diffusion import Diffusivity, Neighbourhood, SparseWeights, local
 from difformer.diffusion.graph import Pattern, check_edges, sparse_weights
 from difformer.diffusion.local import Lists, cross_weights, reach
 from difformer.nn.conv import check_states
-from difformer.nn.encoder import DIFFormer
+from difformer.nn.encoder import DIFFormer, side_by_side
 from difformer.nn.frozen import FrozenNetwork, freeze
 from difformer.nn.structure import (
     Cache,
@@ -127,10 +127,12 @@ class FrozenContext:
         model, fitted = self.model, self.fitted
         towards = self.towards(x, edge_index, edge_weight)
         z = initial = model.embed(x)
+        seen = [z]
         for index, (conv, states) in enumerate(zip(model.layers, fitted.states, strict=True)):
             structure = self._found_again(towards, index, z)
             z = model.settle(conv.step(z, structure, initial, states), index + 1)
-        return model.finish(z)
+            seen = [*seen, z] if model.jump else [z]
+        return model.finish(side_by_side(seen))
 
     @property
     def structure(self) -> Structure:

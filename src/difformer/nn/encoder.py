@@ -41,6 +41,8 @@ class Step(NamedTuple):
     after: Tensor  # after normalisation and dropout
 
 
+ACTIVATIONS = ("input", "output", "each")
+
 _LEAN: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
 
 
@@ -64,8 +66,11 @@ class DIFFormer(nn.Module):
         input_dropout: Rate on the features, before the input map.
         node_dropout: Rate at which whole instances are silenced before they diffuse: their mapped
             features become 0 and the others are scaled up (Feng et al., NeurIPS 2020).
-        activation: Where the one ReLU stands: after the ``"input"`` map (as published), or at the
-            ``"output"``, after the last step, so that features diffuse linearly.
+        activation: Where a ReLU stands: after the ``"input"`` map (as published); at the
+            ``"output"``, after the last step, so that features diffuse linearly; or after the
+            input map and ``"each"`` step.
+        jump: Whether the output map sees the states before the first step and after each, side by
+            side, instead of the last ones alone (jump connections, Xu et al., ICML 2018).
         input_map, output_map: False leaves one out; its widths must then agree. Without maps,
             input and output map, and ``norm=None``, nothing is trained: *decoupled* diffusion, for
             which the theorem holds as it stands.
@@ -121,6 +126,7 @@ class DIFFormer(nn.Module):
         input_dropout: float = 0.0,
         node_dropout: float = 0.0,
         activation: str = "input",
+        jump: bool = False,
         input_map: bool = True,
         output_map: bool = True,
         recompute: str = "products",
@@ -141,9 +147,13 @@ class DIFFormer(nn.Module):
             raise ConfigError(f"norm must be 'layer' or None, found {norm!r}.")
         self.dropout, self.input_dropout = dropout, input_dropout
         self.node_dropout = node_dropout
-        self.late = one_of(activation, ("input", "output"), "activation") == "output"
+        self.late = one_of(activation, ACTIVATIONS, "activation") == "output"
+        self.each, self.jump = activation == "each", jump
+        if jump and not output_map:
+            raise ConfigError("jump needs the output map, found output_map=False.")
         self.input_map = nn.Linear(in_channels, hidden_channels) if input_map else None
-        self.output_map = nn.Linear(hidden_channels, out_channels) if output_map else None
+        seen = hidden_channels * (num_layers + 1 if jump else 1)
+        self.output_map = nn.Linear(seen, out_channels) if output_map else None
         self.convs = nn.ModuleList()
         for _ in range(num_layers):
             if official is not None:
@@ -203,7 +213,7 @@ class DIFFormer(nn.Module):
         edge_weight: Tensor | None = None,
         batch: Tensor | None = None,
     ) -> Tensor:
-        """States after the last step, (N, C)."""
+        """States after the last step, (N, C); with ``jump`` after each, (N, (L + 1) C)."""
         key = self.draw_key()
         workspace = self._room()
         workspace.next_pass()
@@ -211,15 +221,17 @@ class DIFFormer(nn.Module):
         embedding = (self.embed, x, key, workspace)
         z = checkpoint(*embedding, **_LEAN) if lean else self.embed(x, key, workspace)
         structure = self.operators(x, edge_index, edge_weight, batch)
-        z = initial = arrange(z, structure)
+        initial = arrange(z, structure)
+        seen = [initial]
         for stage in self._stages():
-            diffusion = (z, structure, initial, key, workspace, stage)
-            z = (
+            diffusion = (seen[-1], structure, initial, key, workspace, stage)
+            found = (
                 checkpoint(self._advance, *diffusion, **_LEAN)
                 if lean
                 else self._advance(*diffusion)
             )
-        return self.finish(restore(z, structure), key, workspace)
+            seen = seen + found if self.jump else found
+        return self.finish(restore(side_by_side(seen), structure), key, workspace)
 
     def _room(self) -> Workspace:
         """Where a pass takes memory from: kept between passes once there was a training."""
@@ -239,12 +251,14 @@ class DIFFormer(nn.Module):
         key: int,
         workspace: Workspace,
         stage: range,
-    ) -> Tensor:
-        """Diffuse through some layers."""
+    ) -> list[Tensor]:
+        """Diffuse through some layers: the states after the last one, or with ``jump`` of each."""
+        seen: list[Tensor] = []
         for index in stage:
-            finish = self._finish(index + 1, key, workspace)
+            finish = self._finish(index + 1, key, workspace, relu=self.each)
             z = advance(self.layers[index], z, structure, initial, finish)
-        return z
+            seen = [*seen, z] if self.jump else [z]
+        return seen
 
     def steps(self, z: Tensor, structure: Structure, key: int = 0) -> Iterator[Step]:
         """Diffuse from initial states z, one step at a time: the plain form of :meth:`encode`."""
@@ -277,15 +291,16 @@ class DIFFormer(nn.Module):
         return finish.apply(mapped + self.input_map.bias)
 
     def readout(self, z: Tensor) -> Tensor:
-        """Outputs from states, (N, O)."""
+        """Outputs from what :meth:`encode` gives, (N, O)."""
         if self.output_map is None:
             return z
         return leave(z, self.output_map.weight, self.output_map.bias, self._room())
 
     def settle(self, z: Tensor, index: int, key: int = 0) -> Tensor:
-        """What follows each step: normalise, drop out."""
+        """What follows each step: normalise, with an activation at each that, drop out."""
         if self.norms:
             z = self.norms[index](z)
+        z = z.relu() if self.each else z
         if self.late or not (self.training and self.dropout):
             return z
         return masks.dropout(z, self.dropout, masks.derive(key, index))
@@ -418,6 +433,11 @@ class DIFFormer(nn.Module):
         from difformer.nn.pretrained import load_pretrained
 
         return load_pretrained(cls, Path(folder))
+
+
+def side_by_side(states: Sequence[Tensor]) -> Tensor:
+    """States of several steps in one tensor; one alone as it is."""
+    return torch.cat(list(states), 1) if len(states) > 1 else states[0]
 
 
 def _sparse_rows(x: Tensor) -> SparseWeights:

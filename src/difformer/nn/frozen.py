@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from difformer.diffusion.linear import Summary, summarise
 from difformer.diffusion.propagate import unit
 from difformer.nn.conv import DIFFormerConv
-from difformer.nn.encoder import DIFFormer
+from difformer.nn.encoder import DIFFormer, side_by_side
 from difformer.nn.official import OfficialConv
 from difformer.nn.structure import Structure
 
@@ -105,6 +105,7 @@ class FrozenNetwork(nn.Module):
         self.input_map, self.output_map = (p if p is None else p.double() for p in parts)
         self.norms = copy.deepcopy(model.norms).double()
         self.layers, self.late = nn.ModuleList(layers), model.late
+        self.each, self.jump = model.each, model.jump
         self.dtype = torch.float64
         self.requires_grad_(False)
         self.eval()
@@ -114,12 +115,15 @@ class FrozenNetwork(nn.Module):
         return self.readout(self.encode(x))
 
     def encode(self, x: Tensor) -> Tensor:
-        """States after the last step, (N, C)."""
+        """States after the last step, (N, C); with ``jump`` after each, (N, (L + 1) C)."""
         z, beside = self.embed(x), self.beside(x)
-        initial = z
+        initial, seen = z, [z]
         for index, layer in enumerate(self.layers):
             z = layer(z, initial, *beside)
             z = self.norms[index + 1](z) if self.norms else z
+            z = z.relu() if self.each else z
+            seen = [*seen, z] if self.jump else [z]
+        z = side_by_side(seen)
         return z.relu() if self.late else z
 
     def beside(self, x: Tensor) -> tuple[object, ...]:
