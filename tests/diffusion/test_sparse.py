@@ -237,7 +237,13 @@ def test_a_narrow_kernel_on_edges_does_not_underflow():
     edges = torch.tensor([[1, 2], [0, 0]])
     weights = observed(edges, None, 3, self_loops=False)
     out = propagate(narrow, z, z, z, weights=weights)
-    torch.testing.assert_close(out[:, 0, 0], torch.tensor([3.0, 0.0, 0.0]))  # the nearer of two
+    torch.testing.assert_close(out[:, 0, 0], torch.tensor([3.0, 3.0, 5.0]))  # the nearer of two
+
+
+def test_without_self_loops_those_alone_hear_themselves_that_hear_nobody():
+    edges = torch.tensor([[0, 2, 1], [1, 1, 1]])  # 1 has a loop of its own, 0 and 2 hear nobody
+    weights = observed(edges, torch.tensor([2.0, 3.0, 5.0]), 3, self_loops=False)
+    assert weights.dense().tolist() == [[1, 0, 0], [2, 5, 3], [0, 0, 1]]
 
 
 @pytest.mark.parametrize("norm", NORMS)

@@ -257,3 +257,13 @@ def test_edges_outside_the_context_or_the_new_rows_are_refused():
         context.predict(new, torch.tensor([[0], [5]]))
     with pytest.raises(DataError, match=r"in_channels = 5, found \(5, 4\)"):
         context.predict(new[:, :4])
+
+
+@pytest.mark.parametrize("loops", [True, False])
+def test_new_nodes_of_a_graph_are_as_fitted_ones_that_nobody_hears(loops):
+    model, known, new, edges, new_edges = setting("graph", "convex", True, graph_loops=loops)
+    both = torch.stack([new_edges[0][0], new_edges[0][1] + KNOWN])
+    whole = torch.cat([edges[0], both], 1), torch.cat([edges[1], new_edges[1]])
+    with torch.no_grad():
+        expected = model(torch.cat([known, new]), *whole)[KNOWN:]
+    cases.assert_close(frozen(model, known, edges).predict(new, *new_edges), expected)

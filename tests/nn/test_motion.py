@@ -26,6 +26,7 @@ LAYERS = {
     "late-jump": {"jump": True, "activation": "output"},
     "local": {"diffusivity": ("local", "simple"), "step_size": 0.7},
     "graph": {"diffusivity": "graph"},
+    "no-loops": {"graph_loops": False, "graph_norm": "sym"},
     "wide": {"hidden_channels": 16},  # too few instances a channel to fold
 }
 OFFICIAL = {

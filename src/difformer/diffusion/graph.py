@@ -245,6 +245,8 @@ def observed(
 ) -> SparseWeights:
     """Weights of the observed graph, self-loops of weight 1 added where there is none.
 
+    Without ``self_loops`` those alone get one that hear nobody at all: they stay as they are.
+
     Raises:
         DataError: On a wrong shape, an index outside 0 ... N - 1, or a weight that is negative or
             not finite.
@@ -258,12 +260,11 @@ def observed(
     source, target = edge_index.long()  # numbers of pairs do not fit into narrower types
     ones = torch.ones(len(source), dtype=dtype, device=source.device)
     weight = ones if edge_weight is None else edge_weight.to(dtype)
-    if self_loops:
-        has_loop = torch.zeros(num_nodes, dtype=torch.bool, device=source.device)
-        has_loop[source[source == target]] = True
-        missing = (~has_loop).nonzero().squeeze(1)
-        source, target = torch.cat([source, missing]), torch.cat([target, missing])
-        weight = torch.cat([weight, weight.new_ones(len(missing))])
+    settled = torch.zeros(num_nodes, dtype=torch.bool, device=source.device)
+    settled[target[source == target] if self_loops else target] = True
+    missing = (~settled).nonzero().squeeze(1)
+    source, target = torch.cat([source, missing]), torch.cat([target, missing])
+    weight = torch.cat([weight, weight.new_ones(len(missing))])
     return sparse_weights(target, source, weight, num_nodes, num_nodes)
 
 

@@ -215,7 +215,10 @@ class FrozenContext:
         """Rows: new. Columns: the context, then the new rows themselves (self-loops)."""
         new, known = x.shape[0], self.x.shape[0]
         loop = torch.arange(new, device=x.device)
-        row, col, values = loop, known + loop, torch.ones(new, dtype=x.dtype, device=x.device)
+        if not self.model.config["graph_loops"] and edge_index is not None:
+            loop = loop[~torch.isin(loop, edge_index[1])]  # who hears nobody stays as it is
+        row, col = loop, known + loop
+        values = torch.ones(len(loop), dtype=x.dtype, device=x.device)
         if edge_index is not None:
             edge_index = edge_index.long()
             given = torch.ones(edge_index.shape[1]) if weight is None else weight

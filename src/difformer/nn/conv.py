@@ -38,6 +38,8 @@ class DIFFormerConv(nn.Module):
         step_size: :math:`\tau` in (0, 1].
         graph: Whether an observed graph, where one is passed, joins the mix as a further term.
         graph_norm: ``row`` (convex, default) or ``sym`` (GCN's).
+        graph_loops: Whether every instance is its own neighbour in the observed graph; else only
+            those are that hear nobody.
         mix: ``convex``: each term is normalised, then averaged. ``joint``: the rates are added and
             normalised together, W = sum of omega_m f_m.
         mix_weights: One positive number a term (the graph last), scaled to sum 1; None: equal;
@@ -73,6 +75,7 @@ class DIFFormerConv(nn.Module):
         step_size: float = 0.5,
         graph: bool = True,
         graph_norm: str = "row",
+        graph_loops: bool = True,
         mix: str = "convex",
         mix_weights: Sequence[float] | str | None = None,
         source: float = 0.0,
@@ -90,6 +93,7 @@ class DIFFormerConv(nn.Module):
         if heads > 1 and not maps:
             raise ConfigError(f"heads must be 1 without learnt maps, found {heads}.")
         self.step_size, self.source = step_size, source
+        self.graph_loops = graph_loops
         self.graph_norm = one_of(graph_norm, ("row", "sym"), "graph_norm")
         self.mix = one_of(mix, ("convex", "joint"), "mix")
         wide = heads * channels
@@ -139,7 +143,14 @@ class DIFFormerConv(nn.Module):
         return self._cache.get(  # type: ignore[no-any-return]
             (x if self._belongs_to_input else None, edge_index, edge_weight, batch),
             lambda: build_structure(
-                self.terms, x, edge_index, edge_weight, batch, self.graph_norm, self.optional_term
+                self.terms,
+                x,
+                edge_index,
+                edge_weight,
+                batch,
+                self.graph_norm,
+                self.optional_term,
+                self.graph_loops,
             ),
             like=(x.shape[0], x.dtype, x.device),
         )
@@ -150,8 +161,9 @@ class DIFFormerConv(nn.Module):
         Raises:
             ConfigError: The terms or the graph's norm differ.
         """
-        if (self.terms, self.graph_norm) != (other.terms, other.graph_norm):
-            raise ConfigError("A structure can be kept for the same terms and graph_norm only.")
+        mine, theirs = ((c.terms, c.graph_norm, c.graph_loops) for c in (self, other))
+        if mine != theirs:
+            raise ConfigError("A structure can be kept for the same terms and kind of graph only.")
         self._cache = other._cache
 
     @property

@@ -58,7 +58,7 @@ class DIFFormer(nn.Module):
         diffusivity: ``simple`` (DIFFormer-s), ``sigmoid`` (DIFFormer-a), ``welsch``, ``cauchy``,
             ``local``, ``identity`` (MLP), ``graph`` (GCN), ``graph_attention`` (GAT), a penalty, a
             neighbourhood, or a sequence of them: a mix.
-        step_size, graph, graph_norm, mix, mix_weights, source, maps, value_map: See
+        step_size, graph, graph_norm, graph_loops, mix, mix_weights, source, maps, value_map: See
             :class:`DIFFormerConv`.
         norm: ``"layer"`` (LayerNorm after the input map and each step) or None.
         dropout: Rate in [0, 1) on states, after the input map and each step; with a late
@@ -116,6 +116,7 @@ class DIFFormer(nn.Module):
         step_size: float = 0.5,
         graph: bool = True,
         graph_norm: str = "row",
+        graph_loops: bool = True,
         mix: str = "convex",
         mix_weights: Sequence[float] | str | None = None,
         source: float = 0.0,
@@ -167,6 +168,7 @@ class DIFFormer(nn.Module):
                     step_size=step_size,
                     graph=graph,
                     graph_norm=graph_norm,
+                    graph_loops=graph_loops,
                     mix=mix,
                     mix_weights=mix_weights,
                     source=source,

@@ -160,6 +160,7 @@ def build_structure(
     batch: Tensor | None,
     graph_norm: str,
     optional: int | None = None,  # index of the term that is left out where there is no graph
+    graph_loops: bool = True,
 ) -> Structure:
     """Prepare every term that can be prepared before the states are known.
 
@@ -172,7 +173,7 @@ def build_structure(
     for index, term in enumerate(terms):
         if index == optional and edge_index is None:
             continue
-        w = _weights(term, x, edge_index, edge_weight, batch)
+        w = _weights(term, x, edge_index, edge_weight, batch, graph_loops)
         kept.append(index)
         weights.append(w)
         operators.append(operator_of(term, w, graph_norm))
@@ -186,9 +187,10 @@ def _weights(
     edge_index: Tensor | None,
     edge_weight: Tensor | None,
     batch: Tensor | None,
+    graph_loops: bool,
 ) -> SparseWeights | None:
     if term.support == "edges" and edge_index is not None:
-        return observed(edge_index, edge_weight, x.shape[0], x.dtype)
+        return observed(edge_index, edge_weight, x.shape[0], x.dtype, graph_loops)
     if term.neighbours is not None and term.neighbours.space == "input":
         return found_neighbours(x, term.neighbours, batch)
     return None
