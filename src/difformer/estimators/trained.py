@@ -1,4 +1,8 @@
-"""The end-to-end engine: a DIFFormer whose maps are trained through the diffusion."""
+"""The end-to-end engine: a DIFFormer whose maps are trained through the diffusion.
+
+Its options are those of ``DIFFormer``, and ``adjacency``: whether the encoder also sees whom each
+row hears, as features (``difformer.data.positions``).
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -8,6 +12,8 @@ from scipy import sparse
 from torch import Tensor
 
 from difformer.data.instances import Features
+from difformer.data.positions import beside_neighbours
+from difformer.diffusion.graph import check_edges
 from difformer.errors import ConfigError, DataError
 from difformer.estimators.engine import Fitting, keywords_of, pack, pack_edges, seeded_build, unpack
 from difformer.estimators.targets import Target, restored
@@ -24,10 +30,17 @@ from difformer.training.trainer import train
 class TrainedEngine:
     """A trained encoder and the rows it was fitted on, as frozen context for new ones."""
 
-    keywords: ClassVar[frozenset[str]] = keywords_of(DIFFormer)
+    keywords: ClassVar[frozenset[str]] = keywords_of(DIFFormer) | {"adjacency"}
 
-    def __init__(self, context: FrozenContext, target: Target, history: list[Record]) -> None:
+    def __init__(
+        self,
+        context: FrozenContext,
+        target: Target,
+        history: list[Record],
+        adjacency: bool = False,
+    ) -> None:
         self.context, self.target, self.history = context, target, history
+        self.adjacency = adjacency
         self.decisions: list[str] = []
 
     @property
@@ -40,7 +53,11 @@ class TrainedEngine:
         cls, given: Fitting, options: Mapping[str, Any], config: TrainingConfig
     ) -> "TrainedEngine":
         """Train all maps on the labelled rows, with every row in the diffusion."""
-        x, target = _features(given.x), given.target
+        options, target = dict(options), given.target
+        adjacency = options.pop("adjacency", False)
+        if not isinstance(adjacency, bool):
+            raise ConfigError(f"adjacency must be True or False, found {adjacency!r}.")
+        x = _features(given.x, given.edge_index, given.edge_weight, adjacency and given.x.shape[0])
         y, mask, val_mask = given.labels()
         if not mask.any():
             raise DataError(
@@ -65,7 +82,7 @@ class TrainedEngine:
         )
         model.workspace.release()
         context = FrozenContext(model, x, given.edge_index, given.edge_weight)
-        return cls(context, target, result.history)
+        return cls(context, target, result.history, adjacency)
 
     @torch.no_grad()
     def answers(self) -> Tensor:
@@ -82,20 +99,27 @@ class TrainedEngine:
         self, x: Any, edge_index: Tensor | None = None, edge_weight: Tensor | None = None
     ) -> Tensor:
         """Answers for new rows, towards the frozen context; see ``Engine``."""
-        outputs = self.context.predict(self._rows(x), edge_index, edge_weight, exact=True)
+        rows = self._rows(x, edge_index, edge_weight)
+        outputs = self.context.predict(rows, edge_index, edge_weight, exact=True)
         return self.target.read(outputs.unsqueeze(0))
 
     def transform(
         self, x: Any, edge_index: Tensor | None = None, edge_weight: Tensor | None = None
     ) -> Tensor:
         """Last states of new rows; see ``Engine``."""
-        return self.context.encode(self._rows(x), edge_index, edge_weight, exact=True)
+        rows = self._rows(x, edge_index, edge_weight)
+        return self.context.encode(rows, edge_index, edge_weight, exact=True)
 
-    def _rows(self, x: Any) -> Tensor:
-        rows, width = _features(x), self.context.x.shape[1]
-        if rows.shape[1] != width:
-            raise DataError(f"X must have {width} features as in fit, found {rows.shape[1]}.")
-        return rows
+    def _rows(self, x: Any, edge_index: Tensor | None, edge_weight: Tensor | None) -> Tensor:
+        known, width = self.context.x.shape
+        width -= known * self.adjacency
+        if x.shape[1] != width:
+            raise DataError(f"X must have {width} features as in fit, found {x.shape[1]}.")
+        if self.adjacency:
+            check_edges(edge_index, edge_weight, known, x.shape[0])
+            if edge_index is None:
+                edge_index = torch.zeros(2, 0, dtype=torch.long)
+        return _features(x, edge_index, edge_weight, self.adjacency and known)
 
     def trace(self, y: Tensor | None = None) -> Trace:
         """Energy parts of each layer."""
@@ -105,7 +129,8 @@ class TrainedEngine:
     def describe(self) -> dict[str, Any]:
         """The encoder's own configuration."""
         config = {**self.model.config, "diffusivity": describe(self.model.config["diffusivity"])}
-        return {"model": config, "target": self.target.describe()}
+        target = self.target.describe()
+        return {"model": config, "adjacency": self.adjacency, "target": target}
 
     def tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Weights of the encoder; features, edges and labels of the fitted rows."""
@@ -124,7 +149,8 @@ class TrainedEngine:
         model.eval()
         edges = context.get("edge_index"), context.get("edge_weight")
         target = restored(described["target"], context["y"])
-        return cls(FrozenContext(model, unpack("x", context), *edges), target, [])
+        frozen = FrozenContext(model, unpack("x", context), *edges)
+        return cls(frozen, target, [], bool(described.get("adjacency", False)))
 
 
 def _fit_into_memory(model: DIFFormer, x: Tensor, given: Fitting, config: TrainingConfig) -> None:
@@ -168,6 +194,12 @@ def views_of(
     return forward
 
 
-def _features(x: Features) -> Tensor:
-    """Features as they are, float32; CSR stays CSR."""
-    return to_tensor(x.tocsr() if sparse.issparse(x) else x)
+def _features(
+    x: Features, edge_index: Tensor | None, edge_weight: Tensor | None, known: int
+) -> Tensor:
+    """Features as they are, float32, CSR stays CSR; with ``known`` rows whom each row hears."""
+    if not known:
+        return to_tensor(x.tocsr() if sparse.issparse(x) else x)
+    if edge_index is None:
+        raise ConfigError("adjacency needs an observed graph: pass edge_index.")
+    return to_tensor(beside_neighbours(x, edge_index, edge_weight, known))
