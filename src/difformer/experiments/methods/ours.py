@@ -9,13 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from difformer.data.positions import beside_neighbours
 from difformer.estimators import DIFFormerClassifier
 from difformer.experiments.methods.method import Method, Settings, divided
+from difformer.experiments.methods.networks import observed_edges
 from difformer.experiments.methods.released import RELEASED_FOR_NODES, with_self_loops
 from difformer.experiments.methods.training import SEARCHED, TRAINING, trained
 from difformer.experiments.task import Probabilities, Task, spread
 from difformer.nn import DIFFormer
 from difformer.nn.official import official_options
+from difformer.nn.structure import to_numpy, to_tensor
 
 
 def _default(task: Task, settings: Settings, seed: int) -> Probabilities:
@@ -40,6 +43,37 @@ def _encoder(task: Task, x: Tensor, options: Settings) -> tuple[nn.Module, tuple
     }
     model = DIFFormer(x.shape[1], out_channels=task.num_classes, **given)
     return model, _edges(task)
+
+
+def _on_graph(task: Task, x: Tensor, options: Settings) -> tuple[nn.Module, tuple[Any, ...]]:
+    """Steps with maps of their own over the observed graph, and between all pairs by a share.
+
+    Edges count in both directions, as for the other networks; the features that it is called with
+    may have whom each row hears beside them.
+    """
+    own, more = divided(options, ("all_pairs", "adjacency"))
+    share = more["all_pairs"]
+    mix = {"diffusivity": "simple", "mix_weights": (share, 1 - share)}
+    own |= mix if share else {"diffusivity": "graph", "maps": False}
+    own["norm"] = None if own["norm"] == "none" else own["norm"]  # files know no None
+    edges = observed_edges(task)
+    if more["adjacency"]:
+        x = to_tensor(beside_neighbours(to_numpy(x), *edges, task.num_instances))
+    model = DIFFormer(x.shape[1], out_channels=task.num_classes, **own)
+    return _Seeing(model, x) if more["adjacency"] else model, edges
+
+
+class _Seeing(nn.Module):
+    """A model that is given other features than those it is called with, (N, F)."""
+
+    def __init__(self, model: DIFFormer, x: Tensor) -> None:
+        super().__init__()
+        self.model, self.x = model, x
+
+    def forward(self, _: Tensor, *edges: Tensor | None) -> Tensor:
+        """Raw outputs, (N, C)."""
+        out: Tensor = self.model(self.x, *edges)
+        return out
 
 
 def _official(task: Task, x: Tensor, options: Settings) -> tuple[nn.Module, tuple[Any, ...]]:
@@ -77,6 +111,36 @@ _SPACE: dict[str, tuple[Any, ...]] = {
     "source": (0.0, 0.1, 0.3),
     "graph_norm": ("row", "sym"),
 }
+_ON_GRAPH = {
+    **TRAINING,
+    "epochs": 300,
+    "hidden_channels": 64,
+    "num_layers": 2,
+    "dropout": 0.5,
+    "input_dropout": 0.0,
+    "step_size": 0.8,
+    "source": 0.0,
+    "value_map": True,
+    "activation": "each",
+    "jump": True,
+    "norm": "layer",
+    "graph_norm": "sym",
+    "graph_loops": False,
+    "all_pairs": 0.2,
+    "adjacency": False,
+}
+_ON_GRAPH_SPACE: dict[str, tuple[Any, ...]] = {
+    **SEARCHED,
+    "hidden_channels": (64, 128),
+    "num_layers": (0, 1, 2, 3, 5, 8),
+    "dropout": (0.2, 0.5, 0.7),
+    "step_size": (0.2, 0.5, 0.8, 1.0),
+    "value_map": (True, False),
+    "activation": ("each", "input"),
+    "jump": (True, False),
+    "all_pairs": (0.0, 0.2),
+    "adjacency": (False, True),
+}
 # The released constructor's arguments, as its Planetoid scripts have them.
 _RELEASED = {
     **TRAINING,
@@ -105,5 +169,13 @@ OURS = {
     "difformer-identity": _variant("DIFFormer as MLP", "identity"),
     "difformer-graph": _variant("DIFFormer as GCN", "graph", needs_graph=True),
     "difformer-attention": _variant("DIFFormer as GAT", "graph_attention", needs_graph=True),
+    "difformer-nodes": Method(
+        "DIFFormer for graphs",
+        trained(_on_graph, keep_sparse=True),
+        _ON_GRAPH,
+        _ON_GRAPH_SPACE,
+        needs_graph=True,
+        extra="pyg",
+    ),
     "official": Method("official preset", trained(_official, keep_sparse=True), _RELEASED),
 }
