@@ -43,7 +43,7 @@ def test_each_mistake_is_one_sentence(values, message):
 
 
 def test_a_strange_key_lists_the_known_ones():
-    with pytest.raises(ConfigError, match="Unknown setting 'xyz'; allowed are checkpoint_every, "):
+    with pytest.raises(ConfigError, match="Unknown setting 'xyz'; allowed are batch_size, "):
         TrainingConfig(xyz=1)
 
 

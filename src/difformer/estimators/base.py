@@ -218,11 +218,12 @@ class DIFFormerEstimator(
         """
         one_of(self.encoder, ENGINES, "encoder")
         config = self._settings(self._fixed_seed() or 0)
-        if config.memory is not None and self.encoder != "trained":
-            raise ConfigError(
-                "memory limits training through the diffusion and needs encoder='trained', "
-                f"found encoder={self.encoder!r}."
-            )
+        for name in ("memory", "batch_size"):
+            if getattr(config, name) is not None and self.encoder != "trained":
+                raise ConfigError(
+                    f"{name} limits training through the diffusion and needs encoder='trained', "
+                    f"found encoder={self.encoder!r}."
+                )
         for name in self.options or {}:
             one_of(name, sorted(ENGINES[self.encoder].keywords), "each key of options")
         terms = resolve_all(self.diffusivity) if self.diffusivity is not None else ()

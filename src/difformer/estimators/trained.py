@@ -4,7 +4,7 @@ Its options are those of ``DIFFormer``, and ``adjacency``: whether the encoder a
 row hears, as features (``difformer.data.positions``).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +12,7 @@ from scipy import sparse
 from torch import Tensor
 
 from difformer.data.instances import Features
+from difformer.data.partition import divide, find_clusters, pieces
 from difformer.data.positions import beside_neighbours
 from difformer.diffusion.graph import check_edges
 from difformer.errors import ConfigError, DataError
@@ -20,11 +21,11 @@ from difformer.estimators.targets import Target, restored
 from difformer.nn import DIFFormer, FrozenContext
 from difformer.nn.memory import plan_memory
 from difformer.nn.pretrained import describe, restore
-from difformer.nn.structure import to_tensor
+from difformer.nn.structure import to_numpy, to_tensor
 from difformer.nn.trace import Trace
 from difformer.runs.records import Record
 from difformer.training.config import TrainingConfig
-from difformer.training.trainer import train
+from difformer.training.trainer import Batch, Batches, train
 
 
 class TrainedEngine:
@@ -67,6 +68,7 @@ class TrainedEngine:
             given.seed, lambda: DIFFormer(x.shape[1], out_channels=target.outputs, **options)
         )
         _check_schedule(model, given, config)
+        batches = _batches(model, x, given, config)
         _fit_into_memory(model, x, given, config)
         result = train(
             model,
@@ -79,6 +81,7 @@ class TrainedEngine:
             progress=given.progress,
             objective=target.objective(config.consistency),
             predict=target.read,
+            batches=batches,
         )
         model.workspace.release()
         context = FrozenContext(model, x, given.edge_index, given.edge_weight)
@@ -158,6 +161,10 @@ def _fit_into_memory(model: DIFFormer, x: Tensor, given: Fitting, config: Traini
     if config.memory is None and given.notice is None:
         return
     edges = given.edge_index, given.edge_weight
+    if config.batch_size is not None and config.batch_size < x.shape[0]:
+        part = divide(x.shape[0], config.batch_size, (config.seed, 0))
+        piece = next(pieces(part, *edges))
+        x, edges = _some(x, piece.rows), (piece.edge_index, piece.edge_weight)
     plan = plan_memory(model, x, *edges, memory=config.memory, views=config.views)
     model.recompute = plan.recompute
     if given.notice is not None:
@@ -176,6 +183,29 @@ def _check_schedule(model: DIFFormer, given: Fitting, config: TrainingConfig) ->
                 f"(checkpoint_every {config.checkpoint_every} x views {config.views}) a multiple "
                 f"of the neighbourhood's every, which is {term.neighbours.every}."
             )
+
+
+def _batches(model: DIFFormer, x: Tensor, given: Fitting, config: TrainingConfig) -> Batches | None:
+    """Random parts of the rows, or clusters of the graph, for each epoch; None: all rows."""
+    count, size, clusters = x.shape[0], config.batch_size, None
+    if size is None or size >= count:
+        return None
+    if config.batches == "clusters":
+        if given.edge_index is None:
+            raise ConfigError("batches='clusters' needs an observed graph: pass edge_index.")
+        clusters = find_clusters(given.edge_index, count, size)
+
+    def of(epoch: int) -> Iterator[Batch]:
+        part = divide(count, size, (config.seed, epoch), clusters)
+        for rows, *edges in pieces(part, given.edge_index, given.edge_weight):
+            yield Batch(rows, views_of(model, config.views, _some(x, rows), *edges))
+
+    return of
+
+
+def _some(x: Tensor, rows: Tensor) -> Tensor:
+    """Some rows, dense or CSR."""
+    return x[rows] if x.layout == torch.strided else to_tensor(to_numpy(x)[rows.numpy()])
 
 
 def views_of(

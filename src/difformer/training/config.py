@@ -32,6 +32,11 @@ class TrainingConfig(Settings):
         consistency: Weight of that agreement.
         eval_every: Epochs between evaluations; the last epoch is always evaluated.
         checkpoint_every: Epochs between checkpoints; 0 writes one at the end only.
+        batch_size: Rows of a step. Each epoch divides all rows anew; in a batch instances see each
+            other alone, and the edges among them. Evaluations and predictions see everything.
+            None: all rows.
+        batches: How rows are divided: ``random``, or by ``clusters`` of the observed graph (METIS,
+            extra ``clusters``), some of which make a batch.
         memory: Bytes that the process may use at its peak, as a number or like ``"3GiB"``. Where it
             is short, more is recomputed in the backward; the results are the same to the last bit.
             None: no limit is set.
@@ -62,6 +67,8 @@ class TrainingConfig(Settings):
     consistency: float = Field(default=1.0, ge=0)
     eval_every: int = Field(default=1, ge=1)
     checkpoint_every: int = Field(default=50, ge=0)
+    batch_size: int | None = Field(default=None, ge=1)
+    batches: Literal["random", "clusters"] = "random"
     memory: Annotated[int | None, BeforeValidator(_bytes)] = Field(default=None, ge=1)
     time_limit: float | None = Field(default=None, gt=0)
     seed: int = Field(default=0, ge=0, lt=2**63)

@@ -1,13 +1,14 @@
-"""Full-batch training that can be killed at any moment and goes on as if it had not been.
+"""Training that can be killed at any moment and goes on as if it had not been.
 
-An epoch is one optimiser step on all rows. A checkpoint holds everything that the later epochs
+An epoch is one optimiser step on all rows, or one on each batch of them; it is judged on all rows
+together. A checkpoint holds everything that the later epochs
 depend on, so a resumed training ends with the same bits as one that was never interrupted. What is
 drawn at random comes from a stream of its own; the caller's is left alone.
 """
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +31,22 @@ from difformer.training.rows import Rows
 from difformer.training.state import TrainingState, describe_origin, start_afresh
 
 Forward = Callable[[], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some rows that are trained on together.
+
+    Attributes:
+        rows: Which, (n,) int64.
+        forward: Their raw outputs.
+    """
+
+    rows: Tensor
+    forward: Forward
+
+
+Batches = Callable[[int], Iterable[Batch]]  # of an epoch
 
 
 @dataclass(frozen=True)
@@ -73,6 +90,7 @@ def train(
     resume: bool = True,
     objective: Objective = cross_entropy,
     predict: Predict = softmax_probabilities,
+    batches: Batches | None = None,
 ) -> TrainingResult:
     """Train ``model`` in place and leave it in evaluation mode, with the best weights.
 
@@ -90,6 +108,9 @@ def train(
             again and removes what an unfinished run holds.
         objective: ``(outputs, y, mask) -> ()``, to be minimised; it judges validation too.
         predict: ``outputs -> (N, C)`` class probabilities, for accuracy; unused with targets.
+        batches: The batches of an epoch, each for one step; what they are must follow from the
+            number of the epoch. One without a training row is left out. Default: one step on all
+            rows. Evaluations take ``forward`` either way.
 
     Shapes:
         y (N,) int64, or (N,) or (N, ...) floating; masks (N,) bool; outputs (N, C) unless
@@ -116,7 +137,7 @@ def train(
     rows = Rows(y, train_mask, val_mask)
     _check_monitor(config, rows)
     state = TrainingState.initial(model, config)
-    loop = _Loop(state, forward, rows, config, objective, predict)
+    loop = _Loop(state, forward, rows, config, objective, predict, batches)
     origin = describe_origin(config, rows, model)
     with seeded(config.seed, model):
         if run is not None:
@@ -142,6 +163,7 @@ class _Loop:
     config: TrainingConfig
     objective: Objective
     predict: Predict
+    batches: Batches | None = None
     spent: float = 0.0  # seconds of all epochs so far
 
     @property
@@ -166,9 +188,21 @@ class _Loop:
         return record
 
     def _step(self, epoch: int) -> float:
+        """All steps of an epoch; the mean loss of its training rows."""
         self.state.model.train()
+        if self.batches is None:
+            return self._descend(epoch, self.forward, self.rows.y, self.rows.train)
+        total, seen = 0.0, 0
+        for batch in self.batches(epoch):
+            learnt = self.rows.train[batch.rows]
+            if count := int(learnt.sum()):
+                loss = self._descend(epoch, batch.forward, self.rows.y[batch.rows], learnt)
+                total, seen = total + count * loss, seen + count
+        return total / max(seen, 1)
+
+    def _descend(self, epoch: int, forward: Forward, y: Tensor, learnt: Tensor) -> float:
         self.state.optimizer.zero_grad()
-        loss = self.objective(self.forward(), self.rows.y, self.rows.train)
+        loss = self.objective(forward(), y, learnt)
         value = self._finite("training loss", loss, epoch)
         loss.backward()
         if self.config.clip_norm is not None:

@@ -1,0 +1,119 @@
+"""Divide instances into parts for mini-batches, and a graph with them.
+
+Edges between parts are left out for as long as the division lasts; the next one draws others.
+Instances get other numbers here and nowhere else: row i of a piece is instance ``rows[i]`` of the
+whole, whatever order the rows have.
+
+Letters: N instances, E edges, n rows and e edges of a piece.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from difformer.errors import MissingExtraError
+
+CLUSTERS = 10  # in one part on average, drawn anew each time (Chiang et al., KDD 2019)
+
+
+class Piece(NamedTuple):
+    """A part and the edges within it, in its own numbers."""
+
+    rows: Tensor  # (n,) int64, instances of the whole
+    edge_index: Tensor | None  # (2, e)
+    edge_weight: Tensor | None  # (e,)
+
+
+def divide(
+    count: int, size: int, seed: tuple[int, ...], clusters: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
+    """The part of each of N instances, (N,): of about equal sizes, ``size`` at most.
+
+    Args:
+        count: N.
+        size: Instances a part at most; about so many where clusters stay together.
+        seed: What the division is drawn from.
+        clusters: A number for each instance, (N,): those of one cluster get into one part.
+
+    Example:
+        >>> sorted(np.bincount(divide(7, 3, (0,))).tolist())
+        [2, 2, 3]
+    """
+    parts = max(1, -(-count // size))
+    draw = np.random.default_rng(seed)
+    if clusters is None:
+        part = np.arange(count) % parts
+        draw.shuffle(part)
+        return part
+    groups = np.arange(int(clusters.max(initial=0)) + 1) % parts
+    draw.shuffle(groups)
+    found: NDArray[np.int64] = groups[clusters]
+    return found
+
+
+def find_clusters(edge_index: Tensor, count: int, size: int) -> NDArray[np.int64]:
+    """Clusters of N instances with few edges between them, (N,), for parts of ``size``.
+
+    By METIS (Karypis and Kumar, 1998), on the graph without directions and weights. O(N + E).
+
+    Raises:
+        MissingExtraError: The package pymetis is not installed (extra ``clusters``).
+    """
+    try:
+        import pymetis
+    except ImportError as error:
+        raise MissingExtraError("clusters") from error
+    from scipy import sparse
+
+    wanted = min(count, CLUSTERS * max(1, -(-count // size)))
+    source, target = edge_index.numpy()
+    ones = np.ones(len(source), dtype=np.int8)
+    graph = sparse.csr_matrix((ones, (source, target)), shape=(count, count), dtype=bool)
+    graph = (graph + graph.T).tolil()
+    graph.setdiag(False)
+    graph = graph.tocsr()
+    graph.eliminate_zeros()
+    if wanted < 2 or not graph.nnz:
+        return np.arange(count)
+    lists = pymetis.CSRAdjacency(graph.indptr.tolist(), graph.indices.tolist())
+    found: NDArray[np.int64] = np.asarray(pymetis.part_graph(wanted, lists)[1], dtype=np.int64)
+    return found
+
+
+def pieces(
+    part: NDArray[np.int64],
+    edge_index: Tensor | None = None,
+    edge_weight: Tensor | None = None,
+) -> Iterator[Piece]:
+    """The parts one after the other, without empty ones. Cost O(N + E log E) for all.
+
+    Args:
+        part: Of each instance, (N,).
+        edge_index: (2, E) or None.
+        edge_weight: (E,) or None.
+
+    Example:
+        >>> first, second = pieces(np.array([1, 0, 1]), torch.tensor([[0, 1], [2, 2]]))
+        >>> first.rows.tolist(), second.rows.tolist(), second.edge_index.tolist()
+        ([1], [0, 2], [[0], [1]])
+    """
+    of = torch.from_numpy(np.asarray(part, dtype=np.int64))
+    sizes = torch.bincount(of)
+    order = torch.argsort(of, stable=True)
+    place = torch.empty_like(order)  # of each instance within its part
+    place[order] = torch.arange(len(order)) - (sizes.cumsum(0) - sizes)[of[order]]
+    groups = order.split(sizes.tolist())
+    if edge_index is None:
+        yield from (Piece(rows, None, None) for rows in groups if len(rows))
+        return
+    within = (of[edge_index[0]] == of[edge_index[1]]).nonzero().squeeze(1)
+    within = within[torch.argsort(of[edge_index[0, within]], stable=True)]
+    counts = torch.bincount(of[edge_index[0, within]], minlength=len(sizes))
+    for rows, edges in zip(groups, within.split(counts.tolist()), strict=True):
+        if len(rows):
+            weight = None if edge_weight is None else edge_weight[edges]
+            yield Piece(rows, place[edge_index[:, edges]], weight)
