@@ -7,7 +7,9 @@ row hears, as features (``difformer.data.positions``).
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
@@ -160,12 +162,12 @@ def _fit_into_memory(model: DIFFormer, x: Tensor, given: Fitting, config: Traini
     """Choose what is recomputed, and say what a step will need."""
     if config.memory is None and given.notice is None:
         return
-    edges = given.edge_index, given.edge_weight
+    index, weight = given.edge_index, given.edge_weight
     if config.batch_size is not None and config.batch_size < x.shape[0]:
         part = divide(x.shape[0], config.batch_size, (config.seed, 0))
-        piece = next(pieces(part, *edges))
-        x, edges = _some(x, piece.rows), (piece.edge_index, piece.edge_weight)
-    plan = plan_memory(model, x, *edges, memory=config.memory, views=config.views)
+        rows, index, weight = next(_pieces(part, given))
+        x = _some(x, rows)
+    plan = plan_memory(model, x, index, weight, memory=config.memory, views=config.views)
     model.recompute = plan.recompute
     if given.notice is not None:
         given.notice(plan.sentence())
@@ -193,14 +195,24 @@ def _batches(model: DIFFormer, x: Tensor, given: Fitting, config: TrainingConfig
     if config.batches == "clusters":
         if given.edge_index is None:
             raise ConfigError("batches='clusters' needs an observed graph: pass edge_index.")
-        clusters = find_clusters(given.edge_index, count, size)
+        clusters = find_clusters(given.edge_index.numpy(), count, size)
 
     def of(epoch: int) -> Iterator[Batch]:
         part = divide(count, size, (config.seed, epoch), clusters)
-        for rows, *edges in pieces(part, given.edge_index, given.edge_weight):
+        for rows, *edges in _pieces(part, given):
             yield Batch(rows, views_of(model, config.views, _some(x, rows), *edges))
 
     return of
+
+
+def _pieces(
+    part: NDArray[np.int64], given: Fitting
+) -> Iterator[tuple[Tensor, Tensor | None, Tensor | None]]:
+    """Rows, edges and their weights of each part."""
+    edges = [None if t is None else t.numpy() for t in (given.edge_index, given.edge_weight)]
+    for rows, *own in pieces(part, *edges):
+        index, weight = (None if a is None else torch.from_numpy(a) for a in own)
+        yield torch.from_numpy(rows), index, weight
 
 
 def _some(x: Tensor, rows: Tensor) -> Tensor:
