@@ -120,6 +120,16 @@ def _text(description: str, name: str, features: Callable[[Arrays], Features] = 
     return Entry(description, _TEXTS, f"{name}/{name}.npz", features)
 
 
+_TWITCH = {
+    "DE": "9,498",
+    "ENGB": "7,126",
+    "ES": "4,648",
+    "FR": "6,549",
+    "PTBR": "1,912",
+    "RU": "4,385",
+    "TW": "2,772",
+}
+
 DATASETS: dict[str, Entry] = {
     "digits": Entry("1,797 handwritten digits of 8 x 8 pixels, embedded", _IMAGES, "", _dense),
     "cora": _graph("2,708 papers that cite each other", "cora", _BOTH, _PUBLIC),
@@ -143,6 +153,16 @@ DATASETS: dict[str, Entry] = {
     "flickr_attributed": _graph("7,575 photographers", "flickr_attributed", _BOTH),
     "deezer_europe": _graph("28,281 listeners who are friends", "deezer_europe", _ONE),
     "github": _graph("37,700 developers who follow each other", "github", _ONE),
+    **{
+        f"twitch_{language.lower()}": Entry(
+            f"{count} streamers who are friends, Twitch {language}",
+            _NODES,
+            f"twitch/twitch_{language}.npz",
+            _csr,
+            stored=_ONE,
+        )
+        for language, count in _TWITCH.items()
+    },
     "20news_10topics": _text(
         "9,607 posts, 10 topics, 236 words, tf-idf of the paper's setting",
         "20news_10topics",
