@@ -181,7 +181,10 @@ def test_unfitted_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     ("parameters", "says"),
     [
-        ({"encoder": "magic"}, "encoder must be one of 'decoupled', 'trained', found 'magic'"),
+        (
+            {"encoder": "magic"},
+            "encoder must be one of 'auto', 'decoupled', 'trained', found 'magic'",
+        ),
         ({"diffusivity": "magic"}, "'simple'.*found 'magic'"),
         ({"diffusivity": "simple"}, "'decoupled' needs fixed rates.*'simple'; use .*'trained'"),
         ({"diffusivity": ("local", "sigmoid")}, "found diffusivity 'sigmoid'"),

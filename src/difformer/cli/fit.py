@@ -19,7 +19,9 @@ def fit(
     categorical: list[str] = typer.Option([], help="Column to read as categories; repeatable."),
     drop: list[str] = typer.Option([], help="Column to leave out; repeatable."),
     directed: bool = typer.Option(False, help="Edges point from source to target only."),
-    encoder: str = typer.Option("decoupled", help="decoupled (best with few labels) or trained."),
+    encoder: str = typer.Option(
+        "auto", help="decoupled (best with few labels), trained, or auto: what labels ask for."
+    ),
     diffusivity: list[str] = typer.Option(
         [], help="simple, sigmoid, local, ...; repeat for a mix. Default: the encoder's own."
     ),

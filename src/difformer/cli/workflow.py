@@ -45,7 +45,7 @@ class Request:
     categorical: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
     directed: bool = False
-    encoder: str = "decoupled"
+    encoder: str = "auto"
     diffusivity: tuple[str, ...] = ()
     config: Path | None = None
     settings: tuple[str, ...] = ()
@@ -290,7 +290,7 @@ def _overview(
         "labelled": int((prepared.visible >= 0).sum()),
         "held_out": int(prepared.judged.sum()),
         "edges": 0 if data.edge_index is None else int(data.edge_index.shape[1]),
-        "encoder": model.encoder,
+        "encoder": model.engine_.name,
         "diffusivity": [term.name for term in terms],
         "epochs": model.n_iter_,
         "seconds": round(seconds, 3),
@@ -327,7 +327,7 @@ def _compare(run: RunDirectory, cases: "list[Case]", request: Request) -> None:
 
 def _asked(request: Request) -> dict[str, Any] | None:
     """Parameters that differ from the default, if any do."""
-    if request.encoder == "decoupled" and not request.diffusivity:
+    if request.encoder == "auto" and not request.diffusivity:
         return None
     return {"encoder": request.encoder, "diffusivity": request.diffusivity or None}
 

@@ -23,6 +23,7 @@ from difformer.diffusion.graph import check_edges
 from difformer.diffusion.penalty import resolve_all
 from difformer.errors import ConfigError, DataError, one_of
 from difformer.estimators.arrays import checked_edges, checked_table
+from difformer.estimators.auto import AutoEngine
 from difformer.estimators.decoupled import DecoupledEngine
 from difformer.estimators.engine import Engine, Fitting
 from difformer.estimators.export import export_onnx
@@ -36,16 +37,20 @@ from difformer.runs import RunDirectory
 from difformer.training.config import TrainingConfig
 from difformer.training.progress import progress_bar
 
-ENGINES: dict[str, type[Engine]] = {
+ENGINES: dict[str, Any] = {  # classes with a ``fit`` that gives an ``Engine``
+    "auto": AutoEngine,
     "decoupled": DecoupledEngine,
     "trained": TrainedEngine,
 }
 # Settings that were fixed before any comparison; docs/decisions.md says how they were found.
+_DECOUPLED = {"epochs": 100, "learning_rate": 0.01, "weight_decay": 5e-4, "eval_every": 10}
 DEFAULT_TRAINING: dict[str, dict[str, Any]] = {
-    "decoupled": {"epochs": 100, "learning_rate": 0.01, "weight_decay": 5e-4, "eval_every": 10},
+    "auto": _DECOUPLED,
+    "decoupled": _DECOUPLED,
     "trained": {"epochs": 200, "learning_rate": 0.01, "weight_decay": 5e-4, "eval_every": 10},
 }
 DEFAULT_OPTIONS: dict[str, dict[str, Any]] = {
+    "auto": {},
     "decoupled": {},
     "trained": {"hidden_channels": 64, "num_layers": 2},
 }
@@ -72,7 +77,7 @@ class DIFFormerEstimator(
 
     def __init__(
         self,
-        encoder: str = "decoupled",
+        encoder: str = "auto",
         diffusivity: Any = None,
         *,
         options: Mapping[str, Any] | None = None,
@@ -171,7 +176,8 @@ class DIFFormerEstimator(
             if config.time_limit is not None:
                 left = config.time_limit - (time.monotonic() - started)
                 config = config.model_copy(update={"time_limit": max(left, SHORTEST)})
-            self.engine_ = ENGINES[self.encoder].fit(given, self._engine_options(), config)
+            encoder = self._encoder_to_fit()
+            self.engine_ = ENGINES[encoder].fit(given, self._engine_options(), config)
         self._known = KnownRows.of(features, *edges)
         self._remember()
         return self
@@ -228,7 +234,7 @@ class DIFFormerEstimator(
             one_of(name, sorted(ENGINES[self.encoder].keywords), "each key of options")
         terms = resolve_all(self.diffusivity) if self.diffusivity is not None else ()
         for term in terms:
-            if self.encoder == "decoupled" and not term.fixed:
+            if self.encoder != "trained" and not term.fixed:
                 raise ConfigError(
                     f"encoder 'decoupled' needs fixed rates on few pairs ('local' or 'graph'), "
                     f"found diffusivity {term.name!r}; use encoder 'trained' for it."
@@ -292,6 +298,13 @@ class DIFFormerEstimator(
             several = isinstance(self.diffusivity, (list, tuple))
             options["diffusivity"] = tuple(self.diffusivity) if several else (self.diffusivity,)
         return options
+
+    def _encoder_to_fit(self) -> str:
+        """What was asked for; who sets something of the default encoder does not want another."""
+        own = {**DEFAULT_TRAINING[self.encoder], "seed": (self.training or {}).get("seed")}
+        changed = any(own.get(name, ...) != value for name, value in (self.training or {}).items())
+        decided = self.options or self.diffusivity is not None or changed
+        return "decoupled" if self.encoder == "auto" and decided else self.encoder
 
     def _training_config(self) -> TrainingConfig:
         return self._settings(self._seed())

@@ -31,9 +31,11 @@ class DIFFormerClassifier(ClassifierMixin, DIFFormerEstimator):  # type: ignore[
 
     Parameters
     ----------
-    encoder : {"decoupled", "trained"}, default "decoupled"
+    encoder : {"auto", "decoupled", "trained"}, default "auto"
         ``decoupled``: fixed local diffusion, a small readout, then diffusion of the labels; best
-        with few labels. ``trained``: an encoder trained end to end.
+        with few labels. ``trained``: an encoder trained end to end. ``auto``: decoupled; but with
+        edges, 500 labels or more (or 100 validation rows) and nothing else set, that and four
+        trained encoders are compared on a fifth of the labels, and the best one is taken.
     diffusivity : str, Neighbourhood, Penalty or sequence of them, optional
         Default: neighbours in two spaces if decoupled, else ``"simple"`` (DIFFormer-s).
     options : dict, optional
@@ -95,7 +97,7 @@ class DIFFormerClassifier(ClassifierMixin, DIFFormerEstimator):  # type: ignore[
 
     def __init__(
         self,
-        encoder: str = "decoupled",
+        encoder: str = "auto",
         diffusivity: Any = None,
         *,
         options: Mapping[str, Any] | None = None,

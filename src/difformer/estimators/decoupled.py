@@ -26,6 +26,7 @@ DIFFUSION = {"source", "steps", "mix_weights", "label_steps", "label_source", "l
 class DecoupledEngine:
     """States diffuse, an ensemble learns from the labelled rows, labels diffuse."""
 
+    name: ClassVar[str] = "decoupled"
     keywords: ClassVar[frozenset[str]] = keywords_of(DecoupledDIFFormer)
 
     def __init__(

@@ -18,7 +18,7 @@ class DIFFormerEncoder(DIFFormerEstimator):
 
     Parameters
     ----------
-    encoder : {"decoupled", "trained"}, default "decoupled"
+    encoder : {"auto", "decoupled", "trained"}, default "auto", which is decoupled
         ``decoupled``: fixed local diffusion; labels change nothing. ``trained``: an encoder trained
         end to end, which needs labels.
     diffusivity : str, Neighbourhood, Penalty or sequence of them, optional
@@ -63,7 +63,7 @@ class DIFFormerEncoder(DIFFormerEstimator):
     _answering = "transform"
 
     def _target(self, y: Any, rows: int) -> Target:
-        if y is None or self.encoder == "decoupled":
+        if y is None or self.encoder != "trained":
             return Nothing(torch.zeros(rows))
         classes, encoded = encode_labels(y, rows)
         return Classes(torch.from_numpy(encoded), len(classes))

@@ -63,12 +63,18 @@ class Fitting:
         if self.validation is None:
             return y, train, None
         mask, chosen = self.validation
-        return torch.where(mask, chosen, y), train, mask
+        return chosen_where(mask, chosen, y), train, mask
+
+
+def chosen_where(mask: Tensor, chosen: Tensor, y: Tensor) -> Tensor:
+    """Rows of ``chosen`` where ``mask`` (N,) holds, else of ``y``; both (N,) or (N, K)."""
+    return torch.where(mask.view(-1, *(1,) * (y.dim() - 1)), chosen, y)
 
 
 class Engine(Protocol):
     """A fitted encoder with its context."""
 
+    name: ClassVar[str]
     keywords: ClassVar[frozenset[str]]  # the options that ``fit`` knows
     history: list[Record]
     decisions: list[str]  # what was not told but found among the labels, in words

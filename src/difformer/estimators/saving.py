@@ -56,7 +56,7 @@ def card(model: "DIFFormerEstimator") -> str:
         "of them labelled": int(engine.target.known.sum()),
         "edges among them": None if edges is None else int(edges.shape[1]),
         "target": described["target"]["kind"],
-        "encoder": model.encoder,
+        "encoder": engine.name,
         **_unusual(engine.model, described["model" if "model" in described else "options"]),
         "epochs": model.n_iter_,
     }
@@ -102,6 +102,7 @@ def described(model: "DIFFormerEstimator") -> dict[str, Any]:
         "node_id": None if names is None else names.names.tolist(),
         "n_edges_left_out": model.n_edges_left_out_,
         "n_iter": model.n_iter_,
+        "encoder": model.engine_.name,
         "engine": model.engine_.describe(),
     }
     return {name: _plain(value) for name, value in saved.items()}
@@ -170,7 +171,8 @@ def _restored(kind: type[Estimator], saved: dict[str, Any], run: RunDirectory) -
     model.n_edges_left_out_ = int(saved["n_edges_left_out"])
     context = load_tensors(run.path / CONTEXT)
     model._known = KnownRows.from_arrays({name: t.numpy() for name, t in context.items()})
-    model.engine_ = ENGINES[model.encoder].restore(saved["engine"], run.read_model(), context)
+    engine = ENGINES[saved.get("encoder", model.encoder)]
+    model.engine_ = engine.restore(saved["engine"], run.read_model(), context)
     model.engine_.history = run.read_metrics() if run.metrics.is_file() else []
     model._remember()
     model.n_iter_ = int(saved["n_iter"])

@@ -8,7 +8,7 @@ Letters: N rows, K outputs (classes, marks or numbers), M members of an ensemble
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, Self
 
@@ -147,13 +147,13 @@ class Classes:
         chosen = self.y[rows].expand(outputs.shape[:-1]).unsqueeze(-1)
         return -outputs.log_softmax(-1).gather(-1, chosen).squeeze(-1)
 
-    def gains(self, answers: Tensor, rows: Tensor) -> Tensor:
+    def gains(self, answers: Tensor, rows: Tensor, powers: Sequence[float] = SHARPENINGS) -> Tensor:
         """Log-likelihood after the best of some sharpenings p^T, for diffusion makes cautious."""
         logs = answers.clamp_min(DOUBT).log()
         truth = self.y[rows].unsqueeze(1)
         sharpened = [
             (power * logs).log_softmax(1).gather(1, truth).squeeze(1).clamp_min(WORST)
-            for power in SHARPENINGS
+            for power in powers
         ]
         return max(sharpened, key=lambda gains: float(gains.mean()))
 

@@ -33,6 +33,7 @@ from difformer.training.trainer import Batch, Batches, train
 class TrainedEngine:
     """A trained encoder and the rows it was fitted on, as frozen context for new ones."""
 
+    name: ClassVar[str] = "trained"
     keywords: ClassVar[frozenset[str]] = keywords_of(DIFFormer) | {"adjacency"}
 
     def __init__(
@@ -135,7 +136,12 @@ class TrainedEngine:
         """The encoder's own configuration."""
         config = {**self.model.config, "diffusivity": describe(self.model.config["diffusivity"])}
         target = self.target.describe()
-        return {"model": config, "adjacency": self.adjacency, "target": target}
+        return {
+            "model": config,
+            "adjacency": self.adjacency,
+            "target": target,
+            "decisions": self.decisions,
+        }
 
     def tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Weights of the encoder; features, edges and labels of the fitted rows."""
@@ -155,7 +161,9 @@ class TrainedEngine:
         edges = context.get("edge_index"), context.get("edge_weight")
         target = restored(described["target"], context["y"])
         frozen = FrozenContext(model, unpack("x", context), *edges)
-        return cls(frozen, target, [], bool(described.get("adjacency", False)))
+        engine = cls(frozen, target, [], bool(described.get("adjacency", False)))
+        engine.decisions = list(described.get("decisions", ()))
+        return engine
 
 
 def _fit_into_memory(model: DIFFormer, x: Tensor, given: Fitting, config: TrainingConfig) -> None:

@@ -15,7 +15,7 @@ from difformer.experiments.methods.method import Method, Settings, divided
 from difformer.experiments.methods.networks import observed_edges
 from difformer.experiments.methods.released import RELEASED_FOR_NODES, with_self_loops
 from difformer.experiments.methods.training import SEARCHED, TRAINING, trained
-from difformer.experiments.task import Probabilities, Task, spread
+from difformer.experiments.task import HIDDEN, Probabilities, Task, spread
 from difformer.nn import DIFFormer
 from difformer.nn.official import official_options
 from difformer.nn.structure import to_numpy, to_tensor
@@ -23,7 +23,9 @@ from difformer.nn.structure import to_numpy, to_tensor
 
 def _default(task: Task, settings: Settings, seed: int) -> Probabilities:
     model = DIFFormerClassifier(random_state=seed)
-    model.fit(task.x, task.y, task.edge_index, task.edge_weight)
+    choosing = task.choosing != HIDDEN
+    validation = (choosing, task.choosing) if choosing.any() else None
+    model.fit(task.x, task.y, task.edge_index, task.edge_weight, validation=validation)
     return spread(model.label_distributions_, model.classes_, task.num_classes)
 
 
