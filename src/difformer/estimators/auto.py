@@ -2,8 +2,9 @@
 
 With few labels decoupled diffusion is best, and nothing is compared. With many, networks that learn
 maps between the steps can be better, above all where neighbours are often of another class. So a
-few of them and decoupled diffusion are fitted without some labels, and judged by these. The winner
-is fitted anew with all.
+few of them and decoupled diffusion are fitted without some labels, and judged by these. A network
+that wins stays as it is: the judges have chosen its epoch. Decoupled diffusion is fitted anew with
+all labels.
 
 Letters: N instances, E edges.
 """
@@ -27,6 +28,7 @@ from difformer.training.config import TrainingConfig
 HELD_OUT = 0.2  # of the labels, where there are no validation rows
 FEWEST_JUDGES = 100  # labels that judge; with fewer, decoupled diffusion stands
 MOST_JUDGES = 5_000
+FEW = 0.2  # of the rows with a label: fewer are few
 MOST_INSTANCES, MOST_EDGES = 50_000, 2_000_000  # above them too
 POWERS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # of probabilities before they are compared
 LEAD = 1.0  # standard errors by which another encoder must be better
@@ -40,6 +42,7 @@ class Candidate:
 
     Attributes:
         words: What it is, for people.
+        few: Whether it takes part only where less than a fifth of the rows have a label.
         options: Of ``TrainedEngine``.
         training: Of ``TrainingConfig``.
     """
@@ -47,6 +50,7 @@ class Candidate:
     words: str
     options: Options
     training: Options = field(default_factory=dict)
+    few: bool = False
 
 
 _TRAINING = {"epochs": 300, "learning_rate": 0.01, "weight_decay": 5e-4, "patience": 50}
@@ -87,6 +91,7 @@ CANDIDATES = (
             "graph_norm": "sym",
         },
         {"views": 2, "patience": 100},
+        few=True,
     ),
 )
 
@@ -101,7 +106,7 @@ class AutoEngine:
         """Fit the encoder that is best for labels that it did not see.
 
         With options, a limit of time, few labels, no edges, or above 50,000 instances or 2,000,000
-        edges, that is decoupled diffusion. Cost: the fits of all candidates, and of the best again.
+        edges, that is decoupled diffusion. Cost: the fits of all candidates.
         """
         judges = _judges(given, config.seed)
         if options or config.time_limit is not None or judges is None:
@@ -112,32 +117,29 @@ class AutoEngine:
         first: Engine = DecoupledEngine.fit(plain, options, config)
         expected = _gains(truth, first, judges)
         best, lead, found = None, 0.0, first
-        for candidate in CANDIDATES:
+        candidates = _candidates(given)
+        for candidate in candidates:
             fitted = _fitted(candidate, blind, config)
             more = _gains(truth, fitted, judges) - expected
             error = float(more.std() / math.sqrt(len(more)))
             if float(more.mean()) > max(lead, LEAD * error):
                 best, lead, found = candidate, float(more.mean()), fitted
-        engine = cls._final(best, found, given, options, config)
+        if best is None:
+            engine: Engine = DecoupledEngine.fit(given, options, config)
+        else:
+            logged = replace(blind, run=given.run, progress=given.progress, notice=given.notice)
+            engine = found if given.run is None else _fitted(best, logged, config)
+            engine.target = given.target
         chosen = "decoupled diffusion" if best is None else best.words
-        told = f"Encoder: {chosen} (of {len(CANDIDATES) + 1}, judged by {len(judges)} labels)."
+        told = f"Encoder: {chosen} (of {len(candidates) + 1}, judged by {len(judges)} labels)."
         engine.decisions = [told, *engine.decisions]
         return engine
 
-    @staticmethod
-    def _final(
-        best: Candidate | None,
-        found: Engine,
-        given: Fitting,
-        options: Options,
-        config: TrainingConfig,
-    ) -> Engine:
-        """The best one with all labels, and with checkpoints where they are wanted."""
-        if best is None:
-            return DecoupledEngine.fit(given, options, config)
-        if given.validation is None:
-            return _fitted(best, given, config, _best_epoch(found))
-        return found if given.run is None else _fitted(best, given, config)
+
+def _candidates(given: Fitting) -> list[Candidate]:
+    """Those that may be best for so many labels."""
+    few = float(given.target.known.float().mean()) < FEW
+    return [candidate for candidate in CANDIDATES if few or not candidate.few]
 
 
 def _judges(given: Fitting, seed: int) -> Tensor | None:
@@ -191,20 +193,8 @@ def _gains(truth: Target, engine: Engine, judges: Tensor) -> Tensor:
     return truth.gains(answers, judges)
 
 
-def _fitted(
-    candidate: Candidate, given: Fitting, config: TrainingConfig, epochs: int | None = None
-) -> TrainedEngine:
-    """A candidate with its own settings; for so many epochs where nothing chooses the best."""
+def _fitted(candidate: Candidate, given: Fitting, config: TrainingConfig) -> Engine:
+    """A candidate with its own settings."""
     monitor = "val_accuracy" if isinstance(given.target, Classes) else "val_loss"
     settings = {**_TRAINING, **candidate.training, "monitor": monitor, "seed": config.seed}
-    if epochs is not None:
-        settings |= {"epochs": epochs, "patience": None, "eval_every": epochs}
     return TrainedEngine.fit(given, candidate.options, TrainingConfig(**settings))
-
-
-def _best_epoch(engine: Engine) -> int:
-    """The epoch whose weights were kept."""
-    name, sign = ("val_accuracy", -1) if isinstance(engine.target, Classes) else ("val_loss", 1)
-    epochs = [int(record["epoch"] or 0) for record in engine.history]
-    figures = [sign * float(record[name] or 0) for record in engine.history]
-    return epochs[int(np.argmin(figures))]

@@ -34,8 +34,8 @@ class DIFFormerClassifier(ClassifierMixin, DIFFormerEstimator):  # type: ignore[
     encoder : {"auto", "decoupled", "trained"}, default "auto"
         ``decoupled``: fixed local diffusion, a small readout, then diffusion of the labels; best
         with few labels. ``trained``: an encoder trained end to end. ``auto``: decoupled; but with
-        edges, 500 labels or more (or 100 validation rows) and nothing else set, that and four
-        trained encoders are compared on a fifth of the labels, and the best one is taken.
+        edges, 500 labels or more (or 100 validation rows) and nothing else set, that and up to
+        four trained encoders are compared on a fifth of the labels, and the best one is taken.
     diffusivity : str, Neighbourhood, Penalty or sequence of them, optional
         Default: neighbours in two spaces if decoupled, else ``"simple"`` (DIFFormer-s).
     options : dict, optional
