@@ -6,6 +6,7 @@ import pytest
 from difformer import DIFFormerClassifier, DIFFormerEncoder, DIFFormerRegressor
 from difformer.estimators import auto
 from difformer.estimators.auto import CANDIDATES
+from difformer.training import TrainingConfig
 
 N = 700
 
@@ -98,6 +99,13 @@ def test_who_decides_something_gets_no_comparison(misled, settings):
     model = DIFFormerClassifier(**settings).fit(x, known, edge_index=edges)
     assert model.engine_.name == "decoupled"
     assert not any("Encoder" in sentence for sentence in model.decisions_)
+
+
+def test_what_the_command_line_spells_out_decides_nothing(misled):
+    x, _, known, edges = misled
+    spelt = TrainingConfig(epochs=100, eval_every=10, seed=3, checkpoint_every=7).model_dump()
+    model = DIFFormerClassifier(training=spelt).fit(x, known, edge_index=edges)
+    assert model.engine_.name == "trained"
 
 
 def test_neither_without_edges_nor_with_few_labels(misled):

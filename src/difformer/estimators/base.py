@@ -54,6 +54,7 @@ DEFAULT_OPTIONS: dict[str, dict[str, Any]] = {
     "decoupled": {},
     "trained": {"hidden_channels": 64, "num_layers": 2},
 }
+HARMLESS = ("seed", "checkpoint_every")  # settings that decide nothing about how an encoder learns
 SHORTEST = 1e-3  # seconds of training at least, however little of a time limit is left
 
 Array = NDArray[np.float64]
@@ -301,8 +302,9 @@ class DIFFormerEstimator(
 
     def _encoder_to_fit(self) -> str:
         """What was asked for; who sets something of the default encoder does not want another."""
-        own = {**DEFAULT_TRAINING[self.encoder], "seed": (self.training or {}).get("seed")}
-        changed = any(own.get(name, ...) != value for name, value in (self.training or {}).items())
+        own = TrainingConfig(**DEFAULT_TRAINING[self.encoder])
+        asked = self._settings(own.seed)
+        changed = asked.model_copy(update={name: getattr(own, name) for name in HARMLESS}) != own
         decided = self.options or self.diffusivity is not None or changed
         return "decoupled" if self.encoder == "auto" and decided else self.encoder
 

@@ -58,6 +58,7 @@ def card(model: "DIFFormerEstimator") -> str:
         "target": described["target"]["kind"],
         "encoder": engine.name,
         **_unusual(engine.model, described["model" if "model" in described else "options"]),
+        **({"adjacency": True} if described.get("adjacency") else {}),
         "epochs": model.n_iter_,
     }
     usage = (
