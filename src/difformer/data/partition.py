@@ -68,13 +68,10 @@ def find_clusters(edge_index: NDArray[np.int64], count: int, size: int) -> NDArr
     from scipy import sparse
 
     wanted = min(count, CLUSTERS * max(1, -(-count // size)))
-    source, target = edge_index
-    ones = np.ones(len(source), dtype=np.int8)
-    graph = sparse.csr_matrix((ones, (source, target)), shape=(count, count), dtype=bool)
-    graph = (graph + graph.T).tolil()
-    graph.setdiag(False)
-    graph = graph.tocsr()
-    graph.eliminate_zeros()
+    source, target = edge_index[:, edge_index[0] != edge_index[1]]
+    ones = np.ones(len(source), dtype=bool)
+    graph = sparse.csr_matrix((ones, (source, target)), shape=(count, count))
+    graph = graph + graph.T
     if wanted < 2 or not graph.nnz:
         return np.arange(count)
     lists = pymetis.CSRAdjacency(graph.indptr.tolist(), graph.indices.tolist())
