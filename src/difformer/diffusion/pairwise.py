@@ -37,6 +37,11 @@ PAIRS = {"cpu": 1 << 19, "cuda": 1 << 26}
 SPREAD = 60  # rates that differ by less than 2^60 within a row need no shift to stay in range
 
 
+def pairs_at_a_time(device: torch.device) -> int:
+    """How many pairs a tile holds on a device, of all heads together."""
+    return PAIRS.get(device.type, PAIRS["cpu"])
+
+
 def squared_distance(q: Tensor, k: Tensor, sphere: bool) -> Tensor:
     """Squared distances (..., N, L) of rows (..., N, M) and (..., L, M).
 
@@ -59,8 +64,7 @@ class _Tiles:
 
     def __init__(self, like: Tensor, heads: int, segments: Segments, pairs: int | None) -> None:
         self.like, self.heads = like, heads
-        if pairs is None:
-            pairs = PAIRS.get(like.device.type, PAIRS["cpu"])
+        pairs = pairs_at_a_time(like.device) if pairs is None else pairs
         self.tiles = list(tiles(segments, max(1, pairs // max(1, heads))))
         self.largest = max(map(_pairs, self.tiles), default=0)
         self.graphs: tuple[Tensor, Tensor] | None = None

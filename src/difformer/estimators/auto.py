@@ -3,8 +3,8 @@
 With few labels decoupled diffusion is best, and nothing is compared. With many, networks that learn
 maps between the steps can be better, above all where neighbours are often of another class. So a
 few of them and decoupled diffusion are fitted without some labels, and judged by these. A network
-that wins stays as it is: the judges have chosen its epoch. Decoupled diffusion is fitted anew with
-all labels.
+that wins stays as it is: the judges have chosen its epoch. Decoupled diffusion is fitted anew where
+the judges' labels were taken from it.
 
 Letters: N instances, E edges.
 """
@@ -124,12 +124,14 @@ class AutoEngine:
             error = float(more.std() / math.sqrt(len(more)))
             if float(more.mean()) > max(lead, LEAD * error):
                 best, lead, found = candidate, float(more.mean()), fitted
-        if best is None:
-            engine: Engine = DecoupledEngine.fit(given, options, config)
-        else:
-            logged = replace(blind, run=given.run, progress=given.progress, notice=given.notice)
-            engine = found if given.run is None else _fitted(best, logged, config)
+        engine = found
+        if best is not None:
+            if given.run is not None:
+                logged = replace(blind, run=given.run, progress=given.progress, notice=given.notice)
+                engine = _fitted(best, logged, config)
             engine.target = given.target
+        elif given.run is not None or given.validation is None:  # else it has seen all it may
+            engine = DecoupledEngine.fit(given, options, config)
         chosen = "decoupled diffusion" if best is None else best.words
         told = f"Encoder: {chosen} (of {len(candidates) + 1}, judged by {len(judges)} labels)."
         engine.decisions = [told, *engine.decisions]

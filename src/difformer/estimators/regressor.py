@@ -26,8 +26,8 @@ class DIFFormerRegressor(RegressorMixin, DIFFormerEstimator):  # type: ignore[mi
     encoder : {"auto", "decoupled", "trained"}, default "auto"
         ``decoupled``: fixed local diffusion, a small readout, then diffusion of the labels; best
         with few labels. ``trained``: an encoder trained end to end. ``auto``: decoupled; but with
-        edges, 500 known rows or more and nothing else set, that and four trained encoders are
-        compared on a fifth of the known rows, and the best one is taken.
+        edges, 500 known rows or more and nothing else set, that and up to four trained encoders
+        are compared on a fifth of the known rows, and the best one is taken.
     diffusivity : str, Neighbourhood, Penalty or sequence of them, optional
         Default: neighbours in two spaces if decoupled, else ``"simple"`` (DIFFormer-s).
     options : dict, optional

@@ -112,18 +112,16 @@ class _Labels(nn.Module):
         if not self.steps:
             return guess
         gamma = Start(guess, probabilities=self.probabilities).gamma(self.source, self.typical)
-        begin, weights = with_mass(guess), towards
+        begin, said = with_mass(guess), guess
         for number in range(self.rounds):
-            before, answers = (
-                self.get_buffer(f"before_{number}_0"),
-                self.get_buffer(f"answers_{number}"),
-            )
-            said = without_mass((1 - gamma) * (weights @ before) + gamma * begin)
-            weights = self._following(towards, said, answers)
+            weights = self._following(towards, said, number - 1) if number else towards
+            heard = weights @ self.get_buffer(f"before_{number}_0")
+            said = without_mass((1 - gamma) * heard + gamma * begin)
         return said
 
-    def _following(self, towards: Tensor, said: Tensor, answers: Tensor) -> Tensor:
-        """Rates that fall with the distance of answers, (N, L)."""
+    def _following(self, towards: Tensor, said: Tensor, number: int) -> Tensor:
+        """Rates that fall with the distance of answers, those of a round, (N, L)."""
+        answers = self.get_buffer(f"answers_{number}")
         squared = said.square().sum(1, keepdim=True) + answers.square().sum(1)
         rates = towards * torch.exp((2 * said @ answers.t() - squared) / WIDTH)
         total = rates.sum(1, keepdim=True)

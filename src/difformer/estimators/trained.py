@@ -171,8 +171,8 @@ def _fit_into_memory(model: DIFFormer, x: Tensor, given: Fitting, config: Traini
     if config.memory is None and given.notice is None:
         return
     index, weight = given.edge_index, given.edge_weight
-    if config.batch_size is not None and config.batch_size < x.shape[0]:
-        part = divide(x.shape[0], config.batch_size, (config.seed, 0))
+    if size := _batch_size(x, config):
+        part = divide(x.shape[0], size, (config.seed, 0))
         rows, index, weight = next(_pieces(part, given))
         x = _some(x, rows)
     plan = plan_memory(model, x, index, weight, memory=config.memory, views=config.views)
@@ -197,8 +197,8 @@ def _check_schedule(model: DIFFormer, given: Fitting, config: TrainingConfig) ->
 
 def _batches(model: DIFFormer, x: Tensor, given: Fitting, config: TrainingConfig) -> Batches | None:
     """Random parts of the rows, or clusters of the graph, for each epoch; None: all rows."""
-    count, size, clusters = x.shape[0], config.batch_size, None
-    if size is None or size >= count:
+    count, size, clusters = x.shape[0], _batch_size(x, config), None
+    if size is None:
         return None
     if config.batches == "clusters":
         if given.edge_index is None:
@@ -211,6 +211,12 @@ def _batches(model: DIFFormer, x: Tensor, given: Fitting, config: TrainingConfig
             yield Batch(rows, views_of(model, config.views, _some(x, rows), *edges))
 
     return of
+
+
+def _batch_size(x: Tensor, config: TrainingConfig) -> int | None:
+    """Rows of a batch at most; None: all rows at once."""
+    size = config.batch_size
+    return None if size is None or size >= x.shape[0] else size
 
 
 def _pieces(

@@ -137,13 +137,14 @@ class LabelDiffusion:
         """
         begin, gamma = with_mass(start.values), start.gamma(self.rule.source, self.typical)
         alone = not bool((towards.pattern.col >= self.operator.pattern.rows).any())
-        weights = towards
+        said, heard = start.values, None
         for this in self.remembered if alone else self._rounds():
+            everyone = None if heard is None else torch.cat([heard, said])
+            weights = towards if everyone is None else following(towards, said, everyone)
             q = begin
             for known in this:
                 q = _step(weights, torch.cat([known, q]), begin, gamma)
-            said = without_mass(q)
-            weights = following(towards, said, torch.cat([this.answers, said]))
+            said, heard = without_mass(q), this.answers
         return said
 
     @cached_property
@@ -152,11 +153,10 @@ class LabelDiffusion:
         return [this.remembered() for this in self._rounds()]
 
     def _rounds(self) -> "Iterator[_Round]":
-        weights = self.operator
-        for _ in range(1 + self.rule.rounds * self.adapts):
-            this = _Round(weights, self._begin, self._gamma, self.rule.steps)
-            yield this
+        yield (this := _Round(self.operator, self._begin, self._gamma, self.rule.steps))
+        for _ in range(self.rule.rounds * self.adapts):
             weights = following(self.operator, this.answers, this.answers)
+            yield (this := _Round(weights, self._begin, self._gamma, self.rule.steps))
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from difformer import process
-from difformer.diffusion.pairwise import PAIRS
+from difformer.diffusion.pairwise import pairs_at_a_time
 from difformer.diffusion.workspace import Workspace
 from difformer.errors import ConfigError
 from difformer.nn.encoder import RECOMPUTE, DIFFormer
@@ -130,7 +130,7 @@ def _step_bytes(model: DIFFormer, x: Tensor, edges: int, recompute: str, views: 
 
 def _pair_sizes(model: DIFFormer, x: Tensor) -> tuple[int, int]:
     """Two sizes of trials that are cut into tiles of pairs as large as those of all N rows."""
-    pairs = PAIRS.get(x.device.type, PAIRS["cpu"]) // model.config["heads"]
+    pairs = pairs_at_a_time(x.device) // model.config["heads"]
     edge = -(-x.shape[0] // -(-x.shape[0] // max(1, math.isqrt(pairs))))
     few = edge * max(1, round(QUADRATIC_SIZE / edge))
     return few, 2 * few

@@ -1,9 +1,9 @@
 """Training that can be killed at any moment and goes on as if it had not been.
 
 An epoch is one optimiser step on all rows, or one on each batch of them; it is judged on all rows
-together. A checkpoint holds everything that the later epochs
-depend on, so a resumed training ends with the same bits as one that was never interrupted. What is
-drawn at random comes from a stream of its own; the caller's is left alone.
+together. A checkpoint holds everything that the later epochs depend on, so a resumed training ends
+with the same bits as one that was never interrupted. What is drawn at random comes from a stream of
+its own; the caller's is left alone.
 """
 
 import math

@@ -36,12 +36,17 @@ def _edges(task: Task) -> tuple[Tensor | None, Tensor | None]:
     return torch.as_tensor(task.edge_index), weight
 
 
+def _norm(options: Settings) -> str | None:
+    """Files know no None."""
+    return None if options["norm"] == "none" else str(options["norm"])
+
+
 def _encoder(task: Task, x: Tensor, options: Settings) -> tuple[nn.Module, tuple[Any, ...]]:
     names = options["diffusivity"].split("+")
     given = {
         **options,
         "diffusivity": names[0] if len(names) == 1 else names,
-        "norm": None if options["norm"] == "none" else options["norm"],  # files know no None
+        "norm": _norm(options),
     }
     model = DIFFormer(x.shape[1], out_channels=task.num_classes, **given)
     return model, _edges(task)
@@ -57,7 +62,7 @@ def _on_graph(task: Task, x: Tensor, options: Settings) -> tuple[nn.Module, tupl
     share = more["all_pairs"]
     mix = {"diffusivity": "simple", "mix_weights": (share, 1 - share)}
     own |= mix if share else {"diffusivity": "graph", "maps": False}
-    own["norm"] = None if own["norm"] == "none" else own["norm"]  # files know no None
+    own["norm"] = _norm(own)
     edges = observed_edges(task)
     if more["adjacency"]:
         x = to_tensor(beside_neighbours(to_numpy(x), *edges, task.num_instances))
