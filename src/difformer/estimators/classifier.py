@@ -44,7 +44,8 @@ class DIFFormerClassifier(ClassifierMixin, DIFFormerEstimator):  # type: ignore[
         trusted) is chosen by cross-validation among the labelled rows, unless one of these is given
         here, there is a ``time_limit``, or there are more than 200,000 rows.
     training : dict, optional
-        Settings of ``TrainingConfig``, such as ``epochs``.
+        Settings of ``TrainingConfig``, such as ``epochs``. If decoupled, ``weight_decay`` is meant
+        for 1,000 labels or more and grows in proportion with fewer, at most tenfold.
     class_weight : dict or "balanced", optional
         Weight of each class in training. Default: each labelled row counts the same.
     random_state : int, RandomState or None, default 0

@@ -9,7 +9,7 @@ from torch import Tensor
 from difformer.estimators.choice import choose, in_words
 from difformer.estimators.engine import Fitting, keywords_of, pack_edges, seeded_build
 from difformer.estimators.features import FeatureMap
-from difformer.estimators.targets import Target, independent, restored, start_of
+from difformer.estimators.targets import Classes, Target, independent, restored, start_of
 from difformer.nn.context import FrozenContext
 from difformer.nn.decoupled import IN_INPUT_SPACE, DecoupledDIFFormer, scaled_rows
 from difformer.nn.label_diffusion import Start
@@ -21,6 +21,10 @@ from difformer.training.trainer import train
 
 # Options by which users decide for themselves how strongly instances diffuse.
 DIFFUSION = {"source", "steps", "mix_weights", "label_steps", "label_source", "label_rounds"}
+MANY, STRONGEST = (
+    1_000,
+    10.0,
+)  # labels from which on weight decay counts as it is; its factor at most
 
 
 class DecoupledEngine:
@@ -51,6 +55,8 @@ class DecoupledEngine:
         cls, given: Fitting, options: Mapping[str, Any], config: TrainingConfig
     ) -> "DecoupledEngine":
         """Diffuse, then train the readout on the labelled rows alone. See ``Engine``."""
+        if isinstance(given.target, Classes):  # numbers are better off without
+            config = with_prior(config, int(given.target.known.sum()))
         features = FeatureMap.fit(given.x)
         x = features.apply(given.x)
         if features.constant is not None:  # few features: principal components add nothing
@@ -147,6 +153,21 @@ class DecoupledEngine:
         )
         decisions = list(described.get("decisions", ()))
         return cls(model, options, features, frozen, target, [], decisions)
+
+
+def with_prior(config: TrainingConfig, labels: int) -> TrainingConfig:
+    """Weight decay in proportion to what one label counts, as a prior on the readout asks.
+
+    The loss is a mean over labels, so the same prior weighs ten times as much against it with a
+    tenth of the labels. ``weight_decay`` is meant for 1,000 labels and more; with fewer it grows,
+    at most tenfold.
+
+    Example:
+        >>> with_prior(TrainingConfig(weight_decay=5e-4), 200).weight_decay
+        0.0025
+    """
+    factor = min(max(MANY / max(labels, 1), 1.0), STRONGEST)
+    return config.model_copy(update={"weight_decay": config.weight_decay * factor})
 
 
 def _teach(
