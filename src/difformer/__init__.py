@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from difformer.estimators import (
         DIFFormerClassifier,
         DIFFormerEncoder,
+        DIFFormerForecaster,
         DIFFormerRegressor,
         LabelledKFold,
     )
@@ -24,6 +25,7 @@ _HOME = {
     "DIFFormerClassifier": "difformer.estimators",
     "DIFFormerConv": "difformer.nn",
     "DIFFormerEncoder": "difformer.estimators",
+    "DIFFormerForecaster": "difformer.estimators",
     "DIFFormerRegressor": "difformer.estimators",
     "LabelledKFold": "difformer.estimators",
 }
@@ -33,6 +35,7 @@ __all__ = [
     "DIFFormerClassifier",
     "DIFFormerConv",
     "DIFFormerEncoder",
+    "DIFFormerForecaster",
     "DIFFormerRegressor",
     "LabelledKFold",
     "__version__",

@@ -31,12 +31,20 @@ def test_graphs_of_one_step_or_of_all():
     assert len(several.edges) == 5
 
 
+def test_a_target_may_lie_further_ahead():
+    found = Series(VALUES, edges(8)).snapshots(2, 3)
+    assert found.history.shape[0] == len(found.target) == 4
+    for t in range(4):
+        np.testing.assert_array_equal(found.history[t], VALUES[t : t + 2].T)
+        np.testing.assert_array_equal(found.target[t], VALUES[t + 4])
+
+
 def test_what_does_not_fit_is_refused():
     with pytest.raises(DataError, match="finite numbers"):
         Series(np.array([[np.nan]]))
     with pytest.raises(DataError, match="one for each of 8 steps, found 3"):
         Series(VALUES, edges(3))
-    with pytest.raises(ConfigError, match="lags must be below 8"):
+    with pytest.raises(ConfigError, match="must fit into 8 steps, found 8 and 1"):
         Series(VALUES).snapshots(8)
 
 
@@ -59,6 +67,9 @@ def test_a_made_file_of_every_kind(tmp_path, monkeypatch):
     write(tmp_path, "pedalme", {"edges": pairs, "weights": weights, "X": VALUES.tolist()})
     visits = {str(day): {"y": VALUES[day].tolist()} for day in range(8)}
     write(tmp_path, "wikimath", {**visits, "edges": pairs, "weights": weights, "time_periods": 8})
+    path = tmp_path / SERIES["metr_la_week"][0]
+    path.parent.mkdir()
+    np.savez(path, series=VALUES, edge_index=np.array(pairs).T, edge_weight=np.array(weights))
     for name in SERIES:
         found = load_series(name)
         np.testing.assert_array_equal(found.values, VALUES)
@@ -76,6 +87,12 @@ def test_bad_files_are_one_sentence(tmp_path, monkeypatch):
         write(tmp_path, "chickenpox", content)
         with pytest.raises(DataError, match="must hold the series"):
             load_series("chickenpox")
+    path = tmp_path / SERIES["metr_la_week"][0]
+    path.parent.mkdir()
+    for content in (b"", b"PK", b"none"):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="must hold the series"):
+            load_series("metr_la_week")
     with pytest.raises(ConfigError, match="series must be one of"):
         load_series("traffic")
     monkeypatch.delenv(datasets.VARIABLE)

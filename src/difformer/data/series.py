@@ -6,12 +6,15 @@ Letters: S steps of the series, N nodes, T snapshots, E directed edges.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from difformer.data.datasets import benchmark_path
+from difformer.data.windows import Windows
 from difformer.errors import ConfigError, DataError, one_of, whole_number
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -53,21 +56,24 @@ class Series:
                 f"{len(self.edges)}."
             )
 
-    def snapshots(self, lags: int) -> "Snapshots":
-        """All windows of ``lags`` steps and the step that follows.
+    def snapshots(self, lags: int, horizon: int = 1) -> "Snapshots":
+        """All windows of ``lags`` steps and the ``horizon``-th step that follows.
 
         Raises
         ------
         ConfigError
-            If there are not more steps than lags.
+            If there are not enough steps.
         """
         whole_number(lags, 1, "lags")
-        count = len(self.values) - lags
-        if count < 1:
-            raise ConfigError(f"lags must be below {len(self.values)} steps, found {lags}.")
-        history = np.stack([self.values[t : t + lags].T for t in range(count)])
-        edges = self.edges if len(self.edges) < 2 else self.edges[:count]
-        return Snapshots(history, self.values[lags:], edges)
+        whole_number(horizon, 1, "horizon")
+        windows = Windows(self.values[..., None], lags, horizon)
+        if not len(windows):
+            raise ConfigError(
+                f"lags and horizon must fit into {len(self.values)} steps, found {lags} and "
+                f"{horizon}."
+            )
+        edges = self.edges if len(self.edges) < 2 else self.edges[: len(windows)]
+        return Snapshots(windows.history[:, :, 0].copy(), windows.target[:, :, 0, -1].copy(), edges)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +85,7 @@ class Snapshots:
     history : float64 ndarray, (T, N, lags)
         The latest value last.
     target : float64 ndarray, (T, N)
-        What follows each window.
+        What follows each window, ``horizon`` steps after its last one.
     edges : tuple
         None, one graph, or one a snapshot: that of its first step.
     """
@@ -98,6 +104,10 @@ def graph_at(graphs: Sequence[Graph], snapshot: int) -> Graph | None:
     if not graphs:
         return None
     return graphs[snapshot if len(graphs) > 1 else 0]
+
+
+def _json(read: Callable[[dict[str, Any]], Series]) -> Callable[[Path], Series]:
+    return lambda path: read(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _chickenpox(content: dict[str, Any]) -> Series:
@@ -134,12 +144,19 @@ def _wikimath(content: dict[str, Any]) -> Series:
     return Series(values, ((edges, weight),), "wikimath")
 
 
+def _metr_la_week(path: Path) -> Series:
+    with np.load(path, allow_pickle=False) as arrays:
+        edges = arrays["edge_index"].astype(np.int64), arrays["edge_weight"].astype(np.float64)
+        return Series(arrays["series"].astype(np.float64), (edges,), "metr_la_week")
+
+
 # Name -> file below DIFFORMER_DATA, and how it is read.
-SERIES: dict[str, tuple[str, Callable[[dict[str, Any]], Series]]] = {
-    "chickenpox": ("chickenpox/chickenpox.json", _chickenpox),
-    "england_covid": ("england_covid/england_covid.json", _england_covid),
-    "pedalme": ("pedalme/pedalme_london.json", _pedalme),
-    "wikimath": ("wikimath/wikivital_mathematics.json", _wikimath),
+SERIES: dict[str, tuple[str, Callable[[Path], Series]]] = {
+    "chickenpox": ("chickenpox/chickenpox.json", _json(_chickenpox)),
+    "england_covid": ("england_covid/england_covid.json", _json(_england_covid)),
+    "pedalme": ("pedalme/pedalme_london.json", _json(_pedalme)),
+    "wikimath": ("wikimath/wikivital_mathematics.json", _json(_wikimath)),
+    "metr_la_week": ("metr_la_week/metr_la_week.npz", _metr_la_week),
 }
 
 
@@ -156,8 +173,8 @@ def load_series(name: str) -> Series:
     file, read = SERIES[one_of(name, SERIES, "series")]
     path = benchmark_path(f"Series {name!r}", file)
     try:
-        return read(json.loads(path.read_text(encoding="utf-8")))
+        return read(path)
     except FileNotFoundError:
         raise DataError(f"The file {path} of series {name!r} does not exist.") from None
-    except (ValueError, KeyError, TypeError, IndexError, UnicodeDecodeError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, BadZipFile, EOFError) as error:
         raise DataError(f"{path} must hold the series {name!r}, found {error!r}.") from None

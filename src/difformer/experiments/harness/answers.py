@@ -54,6 +54,7 @@ CLASS_SCORES = {
 }
 SERIES_SCORES = {
     "mse": Score("MSE", _squared_error, higher_is_better=False, factor=1.0),
+    "rmse": Score("RMSE", metrics.root_mean_squared_error, higher_is_better=False, factor=1.0),
     "mae": Score("MAE", metrics.mean_absolute_error, higher_is_better=False, factor=1.0),
 }
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from difformer.data.protocols import Population, protocol
 from difformer.data.series import SERIES, Series, Snapshots, load_series
 from difformer.data.splits import Split
+from difformer.data.windows import Floats
 from difformer.errors import ConfigError
 from difformer.experiments.harness.answers import SERIES_SCORES, Answers
 from difformer.experiments.harness.base_cell import BaseCell
@@ -27,6 +28,7 @@ class SeriesCell(BaseCell):
         data: name of a series.
         protocol: a cut in time.
         lags: steps that a forecast may look at.
+        horizon: how many steps ahead the value is that is forecast and judged.
         graph: whether the graph is shown.
         published: "file" or "series".
         metric: a key of ``SERIES_SCORES``.
@@ -37,6 +39,7 @@ class SeriesCell(BaseCell):
     kind: Literal["series"]
     protocol: str = "temporal-20-20-60"
     lags: int = Field(default=4, ge=1)
+    horizon: int = Field(default=1, ge=1)
     published: Literal["file", "series"] = "file"
     metric: str = "mse"
 
@@ -46,6 +49,12 @@ class SeriesCell(BaseCell):
         return FORECASTING
 
     @property
+    def name(self) -> str:
+        """For files and tables: also what is judged, where several cells are of the same cut."""
+        ahead = f"-{self.horizon}-ahead-{self.metric}" if self.horizon > 1 else ""
+        return super().name + ahead
+
+    @property
     def conditions(self) -> tuple[str, ...]:
         """For people: what all methods meet."""
         graph = "with the graph" if self.graph else "without a graph"
@@ -53,6 +62,7 @@ class SeriesCell(BaseCell):
         return (
             self.protocol,
             f"{self.lags} lags",
+            f"{self.horizon} steps ahead" if self.horizon > 1 else "one step ahead",
             graph,
             f"scaled by the training part, errors in {unit}",
         )
@@ -60,7 +70,7 @@ class SeriesCell(BaseCell):
     def problem(self, split_seed: int, final: bool) -> tuple[Forecast, Answers]:
         """What methods see, and what judges them."""
         series = load_series(self.data)
-        snapshots = series.snapshots(self.lags)
+        snapshots = series.snapshots(self.lags, self.horizon)
         split = protocol(self.protocol).split(Population(len(snapshots.target), name=self.data))
         return pose_series(self, series, snapshots, split, final)
 
@@ -73,7 +83,7 @@ def pose_series(
     The history of a snapshot is known when it is forecast, test part or not: what is hidden is what
     follows it. Scaling is told by the steps that the training part spans.
     """
-    seen = series.values[: int(split.train.sum()) + cell.lags]
+    seen = series.values[: int(split.train.sum()) + cell.lags + cell.horizon - 1]
     if cell.published == "series":
         centre, spread = series.values.mean(axis=0), series.values.std(axis=0) + 1e-10
     else:
@@ -91,5 +101,15 @@ def pose_series(
         val=split.val,
         edges=snapshots.edges if cell.graph else (),
         scale=(own_spread / spread, (own_centre - centre) / spread),
+        file=_shown(series.values, cell.horizon),
+        unit=(own_spread, own_centre),
+        horizon=cell.horizon,
     )
     return task, Answers((snapshots.target - centre) / spread, split, cell.score, final)
+
+
+def _shown(values: Floats, horizon: int) -> Floats:
+    """All that the histories of windows show; nobody sees what follows the last one."""
+    found = values.copy()
+    found[len(values) - horizon :] = np.nan
+    return found

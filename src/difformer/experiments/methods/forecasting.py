@@ -1,6 +1,6 @@
 """Forecasting methods: the reference points that every figure stands beside, and networks.
 
-All see the last ``lags`` values of every node, scaled by the training part, and answer the next
+All see the last ``lags`` values of every node, scaled by the training part, and answer a later
 value in the unit in which it is judged: ``Forecast.scale`` leads there.
 
 Letters: T snapshots, N nodes, L lags.
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from difformer.data.series import Edges, graph_at
+from difformer.estimators import DIFFormerForecaster
+from difformer.estimators.forecasting.references import REFERENCES, ReferenceTask
 from difformer.experiments.methods.method import Method, Settings, divided
 from difformer.nn import DIFFormer
 from difformer.nn.official import RELEASED_DEFAULTS, official_options
@@ -31,8 +33,10 @@ class Forecast:
     """What a forecasting method may see. Targets of test snapshots are NaN.
 
     Shapes:
-        history (T, N, L); target (T, N); train and val (T,); edges one graph, one a snapshot or
-        none; scale: factor (N,) and offset (N,) that lead to the unit of the answers.
+        history (T, N, L); target (T, N), ``horizon`` steps after the last value; train and val
+        (T,); edges one graph, one a snapshot or none; scale: factor (N,) and offset (N,) that lead
+        to the unit of the answers; file: all steps of the windows (S, N) in the file's unit, NaN
+        where only a target would tell; unit: spread and centre (N,) by which it was scaled.
     """
 
     history: Floats
@@ -41,50 +45,73 @@ class Forecast:
     val: NDArray[np.bool_]
     edges: tuple[Edges, ...]
     scale: tuple[Floats, Floats]
+    file: Floats
+    unit: tuple[Floats, Floats]
+    horizon: int = 1
 
     def judged(self, values: Floats) -> Floats:
         """Scaled values (T, N) in the unit in which they are judged."""
         factor, offset = self.scale
         return values * factor + offset
 
+    def scaled(self, values: Floats) -> Floats:
+        """Values (S, N) of the file, scaled."""
+        spread, centre = self.unit
+        return np.asarray((values - centre) / spread)
 
-def _zero(task: Forecast, settings: Settings, seed: int) -> Floats:
-    """0 in the unit of the answers."""
-    return np.zeros_like(task.target)
-
-
-def _persistence(task: Forecast, settings: Settings, seed: int) -> Floats:
-    """The last value of the node."""
-    return task.judged(task.history[..., -1])
-
-
-def _node_mean(task: Forecast, settings: Settings, seed: int) -> Floats:
-    """The last value averaged over nodes, in the unit of the answers."""
-    last = task.judged(task.history[..., -1])
-    return np.broadcast_to(last.mean(axis=1, keepdims=True), last.shape).copy()
+    @property
+    def learnt(self) -> int:
+        """Snapshots of the training and the validation part, which come first."""
+        return int((self.train | self.val).sum())
 
 
-def _pooled(task: Forecast, settings: Settings, seed: int) -> Floats:
-    """One linear regression on the lags for all nodes, in the unit of the answers."""
-    from sklearn.linear_model import LinearRegression
+def _reference(name: str) -> Callable[[Forecast, Settings, int], Floats]:
+    """A reference point of the forecaster, in the unit of the answers."""
 
-    lags = task.history.shape[-1]
-    history = np.stack([task.judged(task.history[..., lag]) for lag in range(lags)], axis=-1)
-    x, y = history[task.train].reshape(-1, lags), task.judged(task.target)[task.train].reshape(-1)
-    found: Floats = LinearRegression().fit(x, y).predict(history.reshape(-1, lags))
-    return found.reshape(task.target.shape)
+    def fit(task: Forecast, settings: Settings, seed: int) -> Floats:
+        train = task.train | task.val if settings.get("validation_too") else task.train
+        lags, season = task.history.shape[-1], settings.get("season")
+        values = task.judged(task.scaled(task.file))
+        given = ReferenceTask(values, lags, task.horizon, train, season, seed)
+        found: Floats = REFERENCES[name][1](given)[..., -1]
+        return found
+
+    return fit
 
 
-def _by_node(task: Forecast, settings: Settings, seed: int) -> Floats:
-    """A ridge regression on the lags for each node."""
-    from sklearn.linear_model import Ridge
+def _forecaster(task: Forecast, settings: Settings, seed: int) -> Floats:
+    """DIFFormerForecaster, fitted on the training and the validation part in the file's unit.
 
-    found = np.empty_like(task.target)
-    for node in range(found.shape[1]):
-        model = Ridge(settings["alpha"])
-        model.fit(task.history[task.train, node], task.target[task.train, node])
-        found[:, node] = model.predict(task.history[:, node])
-    return task.judged(found)
+    A window sees the graph of its first step, as the published loader has it.
+    """
+    options = {key: value for key, value in settings.items() if value not in ("default", 0)}
+    graph = options.pop("graph", False)
+    lags, count = task.history.shape[-1], len(task.target)
+    values = task.file
+    index, weight = _graphs(task, lags) if graph else (None, None)
+    end = task.learnt + lags + task.horizon - 1
+    if "diffusivity" in options:
+        options["diffusivity"] = options["diffusivity"].split("+")
+    model = DIFFormerForecaster(
+        lags, task.horizon, validation=int(task.val.sum()), random_state=seed, **options
+    )
+    model.fit(values[:end], _until(index, end), _until(weight, end))
+    found = model.backtest(values, index, weight, first=lags, levels=()).forecast[:, -1]
+    assert len(found) == count
+    return task.judged(task.scaled(found))
+
+
+def _graphs(task: Forecast, lags: int) -> tuple[Any, Any]:
+    """One graph, or one a step so that each window's last step has the graph of its snapshot."""
+    if len(task.edges) < 2:
+        return task.edges[0] if task.edges else (None, None)
+    steps = np.arange(len(task.file)) - lags + 1
+    at = np.clip(steps, 0, len(task.edges) - 1)
+    return [task.edges[i][0] for i in at], [task.edges[i][1] for i in at]
+
+
+def _until(graphs: Any, end: int) -> Any:
+    return graphs[:end] if isinstance(graphs, list) else graphs
 
 
 TRAINING: dict[str, Any] = {
@@ -152,15 +179,30 @@ def _mlp(task: Forecast, options: Settings) -> nn.Module:
     return _Perceptron(task.history.shape[-1], options["hidden_channels"], options["dropout"])
 
 
+_BOTH = {"validation_too": False}
+
 FORECASTING: dict[str, Method] = {
-    "zero": Method("constant zero", _zero),
-    "persistence": Method("last value", _persistence),
-    "node-mean": Method("last value averaged over nodes", _node_mean),
-    "pooled-ar": Method("linear AR, pooled", _pooled),
-    "node-ar": Method("linear AR, by node", _by_node, {"alpha": 1.0}),
+    "forecaster": Method(
+        "DIFFormerForecaster",
+        _forecaster,
+        {
+            "encoder": "auto",
+            "diffusivity": "default",
+            "graph": True,
+            "season": 0,
+            "transform": "auto",
+        },
+    ),
+    "zero": Method("constant zero", _reference("zero")),
+    "persistence": Method("last value", _reference("persistence")),
+    "node-mean": Method("last value averaged over nodes", _reference("node-mean")),
+    "seasonal": Method("value a season before", _reference("seasonal"), {"season": 7}),
+    "pooled-ar": Method("linear AR, pooled", _reference("pooled-ar"), _BOTH),
+    "node-ar": Method("linear AR, by node", _reference("node-ar"), _BOTH),
     "mlp": Method(
         "MLP on lags", _trained(_mlp), {**TRAINING, "hidden_channels": 16, "dropout": 0.0}
     ),
+    "mlp-long": Method("MLP on lags, learnt from all", _reference("mlp"), _BOTH),
     "official": Method(
         "official preset",
         _trained(_official),

@@ -1,0 +1,1 @@
+"""Forecasting: states, readouts, networks, intervals and reference points."""

@@ -1,0 +1,287 @@
+"""Decoupled forecasting: windows diffuse by fixed rules, a linear readout listens.
+
+The default. Nothing is trained through the diffusion, and all sums that the readout needs add up,
+so which readout is best is found by going through the last part of the series: each block of it is
+forecast from what came before. The default stays unless another one is clearly better.
+
+Letters: S steps, N nodes, F channels, L lags, H horizon, W windows, D columns, B blocks.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from difformer.data.windows import Floats, Windows, filled
+from difformer.diffusion import Diffusivity
+from difformer.estimators.forecasting.readout import Moments, solve, total
+from difformer.estimators.forecasting.states import Columns, Design, Edges, Past
+from difformer.estimators.forecasting.units import Season, Units
+
+BLOCKS = 10  # of the validation part, each forecast from what came before
+STRENGTH = 1.0  # of the ridge, in windows: nodes of a moment say little that is new
+STRENGTHS = (STRENGTH, 0.1, 10.0)
+LEAD = 2.0  # standard errors by which another readout must be better
+PAST = 2_000  # steps of the past at most in which like nodes are sought
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What a forecaster is fitted on.
+
+    Attributes:
+        values: (S, N, F), NaN where missing.
+        covariates: (S, N, K) or None.
+        graphs: None, one for all steps, or one a step.
+        validation: How many of the last windows choose.
+    """
+
+    values: Floats
+    covariates: Floats | None
+    graphs: tuple[Edges, ...]
+    validation: int
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is told, not learnt."""
+
+    lags: int
+    horizon: int
+    terms: tuple[Diffusivity, ...]
+    transform: str = "auto"
+    season: int | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A readout: the mean of ridge regressions on several groups of columns.
+
+    Attributes:
+        words: For people.
+        members: Names of the groups that each of them sees.
+        strength: Of the ridge, in windows.
+    """
+
+    words: str
+    members: tuple[tuple[str, ...], ...]
+    strength: float = STRENGTH
+
+    def weights(self, moments: Moments, columns: Columns) -> Floats:
+        """(D, K)."""
+        alpha = self.strength / max(moments.windows, 1)
+        found = []
+        for names in self.members:
+            use = sorted(column for name in names for column in columns.groups[name])
+            found.append(solve(moments, columns, use, alpha))
+        return np.asarray(np.mean(found, axis=0))
+
+
+def candidates(names: Sequence[str]) -> list[Candidate]:
+    """The default first: the mean of what each term says, and of all together."""
+    alone, everything = ("own",), ("own", *names)
+    each = tuple(("own", name) for name in names)
+    several = tuple(dict.fromkeys([alone, *each, everything]))
+    drifting = tuple((*member, "drift") for member in several)
+    ways = {"the mean of all readouts": several, "the mean of all readouts, with drift": drifting}
+    if names:
+        ways |= {"own lags alone": (alone,), "own lags and all that is heard": (everything,)}
+    if len(names) > 1:
+        ways |= {f"own lags and '{name}'": (pair,) for name, pair in zip(names, each, strict=True)}
+    return [Candidate(words, way, s) for s in STRENGTHS for words, way in ways.items()]
+
+
+@dataclass(eq=False)
+class LinearForecast:
+    """A fitted readout with all that it needs to forecast.
+
+    Attributes:
+        setting: What was told.
+        units: The unit of the weights.
+        season: What is usual, or None.
+        design: Makes the columns.
+        weights: (D, F H).
+        reach: Steps that the means of the season hold: for these the own value is left out.
+    """
+
+    setting: Setting
+    units: Units
+    season: Season | None
+    design: Design
+    weights: Floats
+    reach: Floats | None = field(default=None, repr=False)
+
+    def past(self, given: Given, start: int = 0) -> Past:
+        """A series in this unit. ``start``: the number of its first step, for seasons."""
+        moved = self.units.apply(given.values)
+        known = np.isfinite(moved)
+        fallback = np.zeros(moved.shape[1:])
+        usual = None
+        if self.season is not None:
+            usual = _usual(self.season, moved, self.setting.horizon, start, self.reach)
+        covariates = given.covariates
+        return Past(filled(moved, fallback), known, usual, covariates, given.graphs)
+
+    def forecast(self, past: Past, windows: range) -> Floats:
+        """In the forecaster's unit, (w, N, F, H)."""
+        horizon = self.setting.horizon
+        parts = []
+        for part, x, level in self.design.chunks(past, windows):
+            steps = (x @ self.weights).reshape(len(part), *level.shape[1:], horizon)
+            parts.append(steps + level[..., None])
+        return np.concatenate(parts)
+
+
+def _usual(season: Season, moved: Floats, horizon: int, start: int, reach: Floats | None) -> Floats:
+    """What is usual at each step and the next ones, (S + H, N, F)."""
+    steps = np.arange(start, start + len(moved) + horizon)
+    if reach is None:
+        return season.usual(steps)
+    but = np.full((len(steps), *moved.shape[1:]), np.nan)
+    inside = (steps >= 0) & (steps < len(reach))
+    but[inside] = reach[steps[inside]]
+    return season.usual(steps, but)
+
+
+def prepared(given: Given, setting: Setting, steps: int) -> LinearForecast:
+    """Unit, season and neighbours of the first so many steps; weights are still missing."""
+    seen = given.values[:steps]
+    units = Units.fit(seen, setting.transform)
+    moved = units.apply(seen)
+    season = None if setting.season is None else Season.fit(moved, setting.season)
+    past = filled(moved, np.zeros(moved.shape[1:]))[-PAST:]
+    lines = past.transpose(1, 0, 2).reshape(past.shape[1], -1)
+    design = Design(setting.terms, setting.lags, setting.horizon, lines)
+    return LinearForecast(setting, units, season, design, np.zeros((0, 0)), moved)
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What a fit came to.
+
+    Attributes:
+        model: Fitted on everything.
+        judged: Forecasts of the validation windows, each from what came before it, and the truth,
+            both in the unit of ``before``, (V, N, F, H); None without validation windows.
+        before: The model on the part before them.
+        chosen: The readout.
+        gain: How much lower its squared error was than the default's, and the standard error.
+    """
+
+    model: LinearForecast
+    before: LinearForecast
+    judged: tuple[Floats, Floats] | None
+    chosen: Candidate
+    gain: tuple[float, float]
+
+
+def fit(given: Given, setting: Setting) -> Fitted:
+    """Choose a readout on the validation windows, then learn it from all."""
+    count = len(Windows(given.values, setting.lags, setting.horizon))
+    first = count - given.validation
+    before = prepared(given, setting, first + setting.lags + setting.horizon - 1)
+    options = candidates(before.design.names)
+    if not given.validation:
+        before.weights = _learnt(before, given, range(count), options[0])
+        return Fitted(before, before, None, options[0], (0.0, 0.0))
+    past = before.past(given)
+    columns = before.design.columns(past)
+    target = Windows(before.units.apply(given.values), setting.lags, setting.horizon).target
+    rolling = _Rolling(before, past, target, first, count, setting.horizon)
+    errors = [rolling.errors(option, columns) for option in options]
+    best, gain = _best(errors)
+    judged = rolling.forecasts(options[best], columns)
+    before.weights = options[best].weights(rolling.learnt_from(0), columns)
+    model = prepared(given, setting, len(given.values))
+    model.weights = _learnt(model, given, range(count), options[best])
+    truth = np.array(target[first:])
+    return Fitted(model, before, (judged, truth), options[best], gain)
+
+
+def _learnt(model: LinearForecast, given: Given, windows: range, option: Candidate) -> Floats:
+    past, setting = model.past(given), model.setting
+    target = Windows(model.units.apply(given.values), setting.lags, setting.horizon).target
+    return option.weights(
+        total(moments_over(model, past, target, windows)), model.design.columns(past)
+    )
+
+
+def moments_over(
+    model: LinearForecast, past: Past, target: Floats, windows: range
+) -> list[Moments]:
+    """Moments of runs of windows; targets (W, N, F, H)."""
+    found = []
+    for part, x, level in model.design.chunks(past, windows):
+        y = target[part.start : part.stop] - level[..., None]
+        found.append(Moments.of(x, y.reshape(*y.shape[:2], -1)))
+    return found
+
+
+class _Rolling:
+    """Blocks of the last windows, each judged by what was learnt before it.
+
+    The last H - 1 windows before a block are left out there: what follows them lies in the block.
+    """
+
+    def __init__(
+        self,
+        model: LinearForecast,
+        past: Past,
+        target: Floats,
+        first: int,
+        count: int,
+        horizon: int,
+    ) -> None:
+        self.model, self.past = model, past
+        length = max(math.ceil((count - first) / BLOCKS), horizon)
+        starts = list(range(first, count, length))
+        self.blocks = [range(a, min(a + length, count)) for a in starts]
+        gap = horizon - 1
+        runs = [range(first), *self.blocks]
+        # of each run all windows but the last H - 1, and these
+        cut = [max(run.stop - gap, run.start) for run in runs]
+        pieces = [
+            (range(run.start, at), range(at, run.stop)) for run, at in zip(runs, cut, strict=True)
+        ]
+        self.body, self.tail = (
+            [self._sum(target, piece[side]) for piece in pieces] for side in (0, 1)
+        )
+
+    def _sum(self, target: Floats, windows: range) -> Moments | None:
+        found = moments_over(self.model, self.past, target, windows) if len(windows) else []
+        return total(found) if found else None
+
+    def learnt_from(self, block: int) -> Moments:
+        """Of all windows that end before a block."""
+        parts = [*self.body[: block + 1], *self.tail[:block]]
+        return total(part for part in parts if part is not None)
+
+    def errors(self, option: Candidate, columns: Columns) -> Floats:
+        """Mean squared error on each block, (B,)."""
+        found = []
+        for number in range(len(self.blocks)):
+            weights = option.weights(self.learnt_from(number), columns)
+            own = total(p for p in (self.body[number + 1], self.tail[number + 1]) if p is not None)
+            found.append(own.error(weights).sum() / max(own.count.sum(), 1))
+        return np.array(found)
+
+    def forecasts(self, option: Candidate, columns: Columns) -> Floats:
+        """Of the windows of all blocks, (V, N, F, H)."""
+        parts: list[Any] = []
+        for number, block in enumerate(self.blocks):
+            self.model.weights = option.weights(self.learnt_from(number), columns)
+            parts.append(self.model.forecast(self.past, block))
+        return np.concatenate(parts)
+
+
+def _best(errors: Sequence[Floats]) -> tuple[int, tuple[float, float]]:
+    """The best that is clearly better than the first, by errors on blocks; else the first."""
+    best, gain = 0, (0.0, 0.0)
+    for number, own in enumerate(errors[1:], start=1):
+        lead = errors[0] - own
+        error = float(lead.std(ddof=1) / math.sqrt(len(lead))) if len(lead) > 1 else math.inf
+        if lead.mean() > max(LEAD * error, gain[0]):
+            best, gain = number, (float(lead.mean()), error)
+    return best, gain
