@@ -7,15 +7,23 @@ import typer
 
 def evaluate(
     run: Path = typer.Argument(help="Folder that 'difformer fit' wrote."),
-    data: Path | None = typer.Argument(None, help="Labelled table. Default: the held-out rows."),
+    data: Path | None = typer.Argument(
+        None,
+        help="Labelled table; of forecasts: the fitted series and what came after it. Default: "
+        "what was held out.",
+    ),
     edges: Path | None = typer.Option(None, help="Edges between fitted and new rows."),
     directed: bool = typer.Option(False, help="Edges point from source to target only."),
 ) -> None:
-    """Print metrics of a run on its held-out rows, or on a labelled table."""
+    """Print metrics of a run on what it held out, or on a labelled table."""
     from difformer.cli.evaluation import describe, judge
+    from difformer.cli.forecasting import is_forecast, judged_forecasts
     from difformer.cli.saved import judged_rows, open_run, read_evaluation, score_new_rows
     from difformer.cli.screen import say
 
+    if is_forecast(run):
+        say(judged_forecasts(run, data, {"--edges": edges, "--directed": directed}))
+        return
     saved = open_run(run)
     if data is None:
         say(describe(read_evaluation(saved)))

@@ -7,14 +7,25 @@ import typer
 
 def fit(
     data: str = typer.Argument(help="A CSV or Parquet file, or the name of a data set."),
+    task: str = typer.Option(
+        "classify", help="classify rows of a table, or forecast series of nodes."
+    ),
     edges: Path | None = typer.Option(
         None, help="Edge list: columns source, target and perhaps weight; or the first two."
     ),
     target: str | None = typer.Option(
-        None, help="Column of the labels; an empty cell is unlabelled."
+        None,
+        help="Column of the labels; an empty cell is unlabelled. Forecasts: column of the values, "
+        "one row a node and time; without it, each column is a node.",
     ),
     id_column: str | None = typer.Option(
-        None, "--id", help="Column that names the rows. Default: 'id', else the row number."
+        None, "--id", help="Column that names rows or nodes. Default: 'id', else the row number."
+    ),
+    time: str | None = typer.Option(None, help="Forecasts: column of the times."),
+    lags: int | None = typer.Option(None, help="Forecasts: how many last values are seen."),
+    horizon: int = typer.Option(1, help="Forecasts: how many next values are wanted."),
+    season: int | None = typer.Option(
+        None, help="Forecasts: steps of a season, such as 7 for days of a week."
     ),
     categorical: list[str] = typer.Option([], help="Column to read as categories; repeatable."),
     drop: list[str] = typer.Option([], help="Column to leave out; repeatable."),
@@ -45,7 +56,42 @@ def fit(
     ),
     overwrite: bool = typer.Option(False, help="Replace a run that is already there."),
 ) -> None:
-    """Fit DIFFormer on a table and predict a label for every row."""
+    """Fit DIFFormer on a table: predict a label for every row, or what comes next."""
+    from difformer.errors import one_of
+
+    if one_of(task, ("classify", "forecast"), "--task") == "forecast":
+        from difformer.cli.forecasting import ForecastRequest, check_task, forecast_and_report
+
+        check_task(
+            {
+                "--categorical": categorical,
+                "--config": config,
+                "--memory": memory,
+                "--labels-per-class": labels_per_class,
+                "--compare": compare,
+            }
+        )
+        forecast_and_report(
+            ForecastRequest(
+                data=data,
+                lags=lags,
+                horizon=horizon,
+                edges=edges,
+                time=time,
+                target=target,
+                id_column=id_column,
+                drop=tuple(drop),
+                directed=directed,
+                season=season,
+                encoder=encoder,
+                diffusivity=tuple(diffusivity),
+                settings=tuple(settings),
+                seed=seed,
+                out=out,
+                overwrite=overwrite,
+            )
+        )
+        return
     from difformer.cli.workflow import Request, fit_and_report
 
     fit_and_report(

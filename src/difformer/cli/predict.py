@@ -8,7 +8,9 @@ import typer
 
 def predict(
     run: Path = typer.Argument(help="Folder that 'difformer fit' wrote."),
-    data: Path = typer.Argument(help="CSV or Parquet file of new rows, with the same columns."),
+    data: Path = typer.Argument(
+        help="CSV or Parquet file of new rows, with the same columns; of forecasts: what came last."
+    ),
     out: Path = typer.Option(..., help="File to write: .csv or .parquet."),
     edges: Path | None = typer.Option(None, help="Edges between fitted and new rows."),
     directed: bool = typer.Option(False, help="Edges point from source to target only."),
@@ -16,8 +18,10 @@ def predict(
 ) -> None:
     """Predict labels and probabilities for new rows; each depends on the fitted rows alone.
 
-    A table without edges may be larger than memory: it is read, scored and written in parts.
+    A table without edges may be larger than memory: it is read, scored and written in parts. A run
+    of forecasts says what comes after the table.
     """
+    from difformer.cli.forecasting import forecast_after, is_forecast
     from difformer.cli.saved import Scored, open_run, score_new_rows
     from difformer.cli.screen import say
     from difformer.cli.tables import check_table_path, prediction_table, write_predictions
@@ -26,6 +30,9 @@ def predict(
 
     check_output(out)
     check_table_path(out, overwrite)
+    if is_forecast(run):
+        say(forecast_after(run, data, out, {"--edges": edges, "--directed": directed}))
+        return
     saved = open_run(run)
     notices: list[Notice] = []
     counts: list[int] = []

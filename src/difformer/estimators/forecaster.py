@@ -37,7 +37,7 @@ from difformer.training.trainer import TrainingResult
 
 ENCODERS = ("auto", "decoupled", "trained")
 LEVELS = (0.8, 0.95)
-FEWEST = 10  # validation windows; with fewer, nothing is chosen and there are no intervals
+FEWEST = 5  # validation windows; with fewer, nothing is chosen and there are no intervals
 ENOUGH = 50  # windows to learn from before a network is tried
 LEAD = 2.0  # standard errors by which it must be better
 
@@ -358,6 +358,18 @@ class DIFFormerForecaster(BaseEstimator):  # type: ignore[misc]
             {words: self._over_origins(found) for words, found in references.items()},
         )
 
+    @property
+    def has_intervals(self) -> bool:
+        """Whether there were validation windows to tell how wide intervals are."""
+        self._check_fitted()
+        return self._conformal is not None
+
+    @property
+    def diffusivities(self) -> list[str]:
+        """Names of what nodes listen to."""
+        self._check_fitted()
+        return list(self.model_.design.names)
+
     def save(self, folder: str | Path) -> None:
         """Write the fitted forecaster to a new folder: safetensors and JSON, no pickle."""
         self._check_fitted()
@@ -435,7 +447,7 @@ class DIFFormerForecaster(BaseEstimator):  # type: ignore[misc]
             raise ConfigError(
                 f"validation must leave windows to learn from: below {count}, found {share}."
             )
-        return wanted if wanted >= min(FEWEST, max(share, 1)) else 0
+        return wanted if wanted >= FEWEST or not isinstance(share, float) else 0
 
     def _history(
         self, history: Any, edge_index: Any, edge_weight: Any, start: int | None

@@ -9,11 +9,15 @@ from difformer.errors import RunError
 from difformer.report.predictions import PREDICTIONS, Predictions, read_predictions
 from difformer.report.saved import (
     COMPARISON,
+    CURVES,
     EVALUATION,
+    FORECAST,
     OVERVIEW,
     TRACE,
     Comparison,
+    Curves,
     Evaluation,
+    ForecastEvaluation,
     Overview,
     Trace,
     read_object,
@@ -23,6 +27,8 @@ from difformer.runs import RunDirectory
 from difformer.runs.atomic import explained
 from difformer.runs.directory import CONFIG, ENVIRONMENT
 from difformer.runs.records import Record
+
+FORECASTING = "forecasting"  # the task of runs with forecasts
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,8 @@ class Files:
     comparison: Comparison | None
     trace: Trace | None
     predictions: Predictions | None
+    forecast: ForecastEvaluation | None
+    curves: Curves | None
     metrics: list[Record]
     config: str
     environment: Mapping[str, object]
@@ -46,13 +54,17 @@ def read_files(run: RunDirectory) -> Files:
     Raises:
         RunError: A file is damaged.
     """
+    overview = read_saved(Overview, run.path / OVERVIEW)
+    forecasts = overview is not None and overview.task == FORECASTING
     return Files(
         name=os.fsencode(run.path.resolve().name).decode("utf-8", "replace"),
-        overview=read_saved(Overview, run.path / OVERVIEW),
+        overview=overview,
         evaluation=read_saved(Evaluation, run.path / EVALUATION),
         comparison=read_saved(Comparison, run.path / COMPARISON),
         trace=read_saved(Trace, run.path / TRACE),
-        predictions=read_predictions(run.path / PREDICTIONS),
+        predictions=None if forecasts else read_predictions(run.path / PREDICTIONS),
+        forecast=read_saved(ForecastEvaluation, run.path / FORECAST),
+        curves=read_saved(Curves, run.path / CURVES),
         metrics=_checked(run.read_metrics(), run.metrics),
         config=_text(run.path / CONFIG),
         environment=read_object(run.path / ENVIRONMENT) or {},

@@ -9,8 +9,7 @@ from plotly.offline import get_plotlyjs
 from difformer.report.blocks import Block, Chart, Section
 from difformer.report.charts import script_json
 from difformer.report.files import Files, read_files
-from difformer.report.sections import SECTIONS
-from difformer.report.sections.headline import headline
+from difformer.report.sections import sections_of
 from difformer.runs import RunDirectory
 from difformer.runs.atomic import write_text
 
@@ -39,10 +38,10 @@ def write_report(run: RunDirectory) -> Path:
 
 def render(files: Files) -> str:
     """Return the page."""
-    sections = [section(files) for section in SECTIONS]
+    headline, *sections = sections_of(files)
     library = Markup(get_plotlyjs()) if _charts(sections) else Markup("")
     template = _environment().get_template("page.html")
-    return template.render(headline=headline(files), sections=sections, library=library)
+    return template.render(headline=headline, sections=sections, library=library)
 
 
 def _charts(sections: list[Section]) -> list[Block]:

@@ -4,6 +4,7 @@ overview.json     what was predicted, from which data, with which encoder
 evaluation.json   how good it was on rows whose labels were hidden from the training
 comparison.json   other methods on the same splits
 trace.json        energy of each diffusion step
+forecast_evaluation.json, forecast_curves.json    the same for forecasts
 """
 
 from collections.abc import Callable
@@ -27,6 +28,7 @@ OVERVIEW = "overview.json"
 EVALUATION = "evaluation.json"
 COMPARISON = "comparison.json"
 TRACE = "trace.json"
+FORECAST, CURVES = "forecast_evaluation.json", "forecast_curves.json"
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -58,6 +60,12 @@ class Overview(Saved):
     seconds: float
     command: str | None = None
     notes: tuple[str, ...] = ()
+    steps: Count | None = None  # of a series, and the next ones:
+    first: str | None = None
+    last: str | None = None
+    lags: Count | None = None
+    horizon: Count | None = None
+    season: Count | None = None
 
 
 class Evaluation(Saved):
@@ -82,6 +90,65 @@ class Evaluation(Saved):
         if [len(row) for row in self.confusion] != [size] * size:
             raise ValueError(f"the confusion matrix must be {size} x {size}, as there are classes")
         return self
+
+
+class ForecastMethod(Saved):
+    """One method of ``forecast_evaluation.json``: errors at each step ahead, None unknown."""
+
+    method: str
+    mae: tuple[float | None, ...]
+    rmse: tuple[float | None, ...]
+
+
+class Coverage(Saved):
+    """How often intervals of a level held the truth, at each step ahead."""
+
+    level: float
+    shares: tuple[float | None, ...]
+
+
+class ForecastEvaluation(Saved):
+    """``forecast_evaluation.json``; the first method is ours."""
+
+    how: str
+    steps: Count
+    methods: tuple[ForecastMethod, ...] = Field(min_length=1)
+    coverage: tuple[Coverage, ...]
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        rows = [row for m in self.methods for row in (m.mae, m.rmse)]
+        rows += [c.shares for c in self.coverage]
+        if not self.steps or {len(row) for row in rows} != {self.steps}:
+            raise ValueError(f"each row must have {self.steps} steps")
+        return self
+
+
+class Curve(Saved):
+    """Truth and forecasts of a node; bounds are empty where there are none."""
+
+    node: str
+    ahead: Count
+    times: tuple[str, ...]
+    truth: tuple[float | None, ...]
+    forecast: tuple[float | None, ...]
+    lower: tuple[float | None, ...]
+    upper: tuple[float | None, ...]
+
+    @model_validator(mode="after")
+    def _long(self) -> Self:
+        bounds = [row for row in (self.lower, self.upper) if row]
+        if any(len(row) != len(self.times) for row in (self.truth, self.forecast, *bounds)):
+            raise ValueError(f"each row must have {len(self.times)} times")
+        return self
+
+
+class Curves(Saved):
+    """``forecast_curves.json``."""
+
+    level: float | None
+    dated: bool
+    curves: tuple[Curve, ...]
 
 
 class MethodRow(Saved):

@@ -53,12 +53,22 @@ def load_settings(
             or a value is not allowed.
     """
     values = {} if path is None else _read_toml(Path(path))
-    changes = dict(_parse_override(text) for text in overrides)
+    changes = parse_overrides(overrides)
     try:
         return kind(**{**values, **changes})
     except ConfigError as error:
         place = _place(path, changes)
         raise ConfigError(str(error).removesuffix(".") + f" ({place}).") from None
+
+
+def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
+    """Settings from texts like ``key=value``.
+
+    Example:
+        >>> parse_overrides(["epochs=10", "patience=none"])
+        {'epochs': 10, 'patience': None}
+    """
+    return dict(_parse_override(text) for text in overrides)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -257,5 +257,5 @@ def test_predictions_that_cannot_be_are_refused():
         fitted.backtest(values)
     with pytest.raises(ConfigError, match="start must say"):
         model(season=4).fit(values).predict(values)
-    with pytest.raises(ConfigError, match="at least 10 validation windows"):
+    with pytest.raises(ConfigError, match="at least 5 validation windows"):
         model(validation=0).fit(values).predict_interval()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from difformer.data.windows import Floats
 from difformer.estimators.forecasting.decoupled import Given, LinearForecast
-from difformer.estimators.forecasting.states import Edges, Past, joined, moments_of
+from difformer.estimators.forecasting.states import Design, Edges, Past, joined, moments_of
 from difformer.estimators.forecasting.units import Units
 from difformer.nn import DIFFormer
 from difformer.training.config import TrainingConfig
@@ -118,6 +118,11 @@ class TrainedForecast:
     def units(self) -> Units:
         """The unit of forecasts."""
         return self.linear.units
+
+    @property
+    def design(self) -> Design:
+        """What the linear forecast sees."""
+        return self.linear.design
 
     def past(self, given: Given, start: int = 0) -> Past:
         """As the linear forecast's."""
