@@ -370,6 +370,19 @@ class DIFFormerForecaster(BaseEstimator):  # type: ignore[misc]
         self._check_fitted()
         return list(self.model_.design.names)
 
+    def error_ratio(self, found: Backtest) -> float:
+        """How many times as large errors of a backtest are as those on the validation windows.
+
+        Both in the unit in which the forecaster works, as root mean squares over everything. Far
+        above 1, intervals are too narrow until their widths have followed.
+        """
+        usual = self._conformal_or_raise().scale
+        truth, forecast = (
+            self.model_.units.apply(values if values.ndim == 4 else values[..., None])
+            for values in (found.truth, found.forecast)
+        )
+        return float(np.sqrt(np.nanmean((truth - forecast) ** 2) / np.mean(usual**2)))
+
     def save(self, folder: str | Path) -> None:
         """Write the fitted forecaster to a new folder: safetensors and JSON, no pickle."""
         self._check_fitted()
