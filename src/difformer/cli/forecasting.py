@@ -414,13 +414,13 @@ def _start(saved: SavedForecast, table: SeriesTable) -> int:
         DataError: If its times do not fall on fitted steps, and a season asks which ones they are.
     """
     schema = saved.schema
-    offset: float = (table.times[0] - schema["first"]) / schema["step"]
+    offset = (table.times[0] - schema["first"]) / schema["step"]
     if saved.model.season is not None and abs(offset - round(offset)) > OFF_STEP:
         raise DataError(
             f"Times of {table.time!r} must be a whole number of steps ({schema['step']:g}) after "
             f"the fitted ones, for there is a season; found {offset:.3f}."
         )
-    return round(offset)
+    return int(np.rint(offset))
 
 
 def check_task(settings: Mapping[str, object]) -> None:

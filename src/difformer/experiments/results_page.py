@@ -27,10 +27,10 @@ papers carry a trust mark: *checked* in a public source, *compiled* (seen only i
 compilation of paper tables) or *unchecked* (from memory). Rows that lose stay on the page.
 """
 # Markdown footnotes that notes of recipes may refer to.
-FOOTNOTES = """[^broadcast]: The released scripts subtract targets (N,) from predictions (N, 1). Loss and
-    metric then are means over all pairs (i, j) of (prediction of i less truth of j) squared, which
-    one value for all nodes serves best: on Chickenpox a perfect forecast would score 1.51 and
-    constant zero 0.92. Such figures are no forecast errors and cannot stand beside any.
+FOOTNOTES = """[^broadcast]: The released scripts take targets (N,) from predictions (N, 1). Loss
+    and metric then are means over all pairs (i, j) of (prediction of i less truth of j) squared,
+    which one value for all nodes serves best: on Chickenpox a perfect forecast would score 1.51
+    and constant zero 0.92. Such figures are no forecast errors and cannot stand beside any.
 """
 MISSING = "missing"
 FEW = 3
