@@ -123,31 +123,36 @@ class Design:
 
     def rows(self, past: Past, windows: range) -> tuple[Floats, Floats]:
         """Columns (w, N, D) and levels (w, N, F) of some windows."""
-        history = Windows(past.values, self.lags, 0).history[windows.start : windows.stop]
-        level = history.mean(axis=-1)
-        shape = (*history.shape[:2], -1)
-        own = (history - level[..., None]).reshape(shape)
-        parts = [own, level]
-        if past.usual is not None:
-            usual = Windows(past.usual, self.lags + self.horizon, 0).history
-            parts.append((usual[windows.start : windows.stop] - level[..., None]).reshape(shape))
-        if past.covariates is not None:
-            coming = past.covariates[self.lags :]
-            ahead = Windows(coming, self.horizon, 0).history[windows.start : windows.stop]
-            parts.append(ahead.reshape(shape))
-        parts.append(np.ones((*shape[:2], 1)))
-        state = np.concatenate([own, level], axis=-1)
+        own, level = self.own(past, windows)
+        channels = level.shape[-1]
+        state = own[..., : channels * (self.lags + 1)]
+        parts = [own, np.ones((*level.shape[:2], 1))]
         for name, term in zip(self.names, self.terms, strict=True):
             heard = self._heard(name, term, state, past, windows)
-            heard[..., own.shape[-1] :] -= level
+            heard[..., -channels:] -= level
             parts.append(heard)
+        return np.concatenate(parts, axis=-1), level
+
+    def own(self, past: Past, windows: range | NDArray[np.int64]) -> tuple[Floats, Floats]:
+        """The columns of the group "own" (w, N, D'), which come first, and levels (w, N, F)."""
+        at = slice(windows.start, windows.stop) if isinstance(windows, range) else windows
+        history = Windows(past.values, self.lags, 0).history[at]
+        level = history.mean(axis=-1)
+        shape = (*level.shape[:2], -1)
+        parts = [(history - level[..., None]).reshape(shape), level]
+        if past.usual is not None:
+            usual = Windows(past.usual, self.lags + self.horizon, 0).history[at]
+            parts.append((usual - level[..., None]).reshape(shape))
+        if past.covariates is not None:
+            ahead = Windows(past.covariates[self.lags :], self.horizon, 0).history[at]
+            parts.append(ahead.reshape(shape))
         return np.concatenate(parts, axis=-1), level
 
     def _heard(
         self, name: str, term: Diffusivity, state: Floats, past: Past, windows: range
     ) -> Floats:
         """The mean of what each window hears by a term, (w, N, C + F)."""
-        z = torch.from_numpy(state)
+        z = torch.from_numpy(np.ascontiguousarray(state))
         if name in self.operators:
             return _alike(self.operators[name].normalised("row"), z)
         if term.name == "graph" and len(past.graphs) == 1:

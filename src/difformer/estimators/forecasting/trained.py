@@ -141,11 +141,10 @@ class TrainedForecast:
             )
         return found
 
-    def columns(self, past: Past, windows: range) -> Tensor:
+    def columns(self, past: Past, windows: range | NDArray[np.int64]) -> Tensor:
         """What the network sees, float32, (w, N, D): each node's own columns."""
-        x, _ = self.linear.design.rows(past, windows)
-        own = self.linear.design.columns(past).groups["own"]
-        return torch.from_numpy(x[..., list(own)]).float()
+        own, _ = self.linear.design.own(past, windows)
+        return torch.from_numpy(own).float()
 
     def edges(self, past: Past, windows: range) -> Edges | None:
         """The graphs of these windows, joined; remembered where they do not change."""
@@ -205,8 +204,7 @@ def fit(
         order = np.random.default_rng((config.seed, epoch)).permutation(first)
         for start in range(0, first, size):
             rows = np.sort(order[start : start + size])
-            x = torch.cat([model.columns(past, range(r, r + 1)) for r in rows.tolist()])
-            edges = _edges_of(model, past, rows)
+            x, edges = model.columns(past, rows), _edges_of(model, past, rows)
             yield Batch(torch.from_numpy(rows), partial(network, x, edges))
 
     result = train(
