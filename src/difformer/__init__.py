@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         DIFFormerRegressor,
         LabelledKFold,
     )
-    from difformer.nn import DIFFormer, DIFFormerConv
+    from difformer.nn import DIFFormer, DIFFormerConv, GraphDIFFormer
 
 _HOME = {
     "DIFFormer": "difformer.nn",
@@ -27,6 +27,7 @@ _HOME = {
     "DIFFormerEncoder": "difformer.estimators",
     "DIFFormerForecaster": "difformer.estimators",
     "DIFFormerRegressor": "difformer.estimators",
+    "GraphDIFFormer": "difformer.nn",
     "LabelledKFold": "difformer.estimators",
 }
 
@@ -37,6 +38,7 @@ __all__ = [
     "DIFFormerEncoder",
     "DIFFormerForecaster",
     "DIFFormerRegressor",
+    "GraphDIFFormer",
     "LabelledKFold",
     "__version__",
     "diffusion",
