@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from difformer.experiments.methods.networks import pyg
 from difformer.experiments.record import Figure, write_record
 from difformer.nn import GraphDIFFormer
 
@@ -33,14 +34,13 @@ def ours(diffusivity: str) -> Model:
 
 def sgformer() -> Model:
     """Outputs of graphs: the mean over the nodes of torch_geometric's model."""
-    from torch_geometric.nn import SGFormer, global_mean_pool
-
-    model: nn.Module = SGFormer(FEATURES, 16, OUTPUTS).double().eval()
+    library = pyg()
+    model: nn.Module = library.SGFormer(FEATURES, 16, OUTPUTS).double().eval()
 
     def answer(x: Tensor, edges: Tensor, batch: Tensor) -> Tensor:
         torch.set_default_dtype(torch.float64)  # it makes ones of the default type within
         try:
-            out: Tensor = global_mean_pool(model(x, edges, batch), batch)
+            out: Tensor = library.global_mean_pool(model(x, edges, batch), batch)
             return out
         finally:
             torch.set_default_dtype(torch.float32)
