@@ -69,7 +69,7 @@ $(STAMP): pyproject.toml constraints.txt
 		echo 'Name another one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11'; exit 1; }
 	@echo 'Setting up $(VENV) with the versions of constraints.txt ...'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[pyg,clusters,tune,onnx,dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[pyg,clusters,tune,onnx,molecules,dev]'
 	@touch $(STAMP)
 
 clean:

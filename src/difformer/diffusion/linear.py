@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from difformer.diffusion.padded import padding_of, suits
 from difformer.diffusion.segments import Segments
 
 WEAK = 32  # sums of rates below 1/32 a key have lost digits of float32 to cancellation
@@ -70,6 +71,8 @@ def summarise(
     Blocks of rows are summed in the precision of the states and added up in float64, so that
     digits do not get lost as L grows.
     """
+    if suits(sizes):
+        return _summarise_blocks(k, v, tuple(sizes))
     graphs = len(sizes)
     lengths, owner = _blocks(sizes)
     heads, m, d = k.shape[1], k.shape[2], v.shape[2]
@@ -84,6 +87,16 @@ def summarise(
     index = torch.tensor(owner, device=k.device)
     value, key, outer = (_sum_by(index, part.double(), graphs) for part in (value, key, outer))
     return Summary(count, value, key, outer)
+
+
+def _summarise_blocks(k: Tensor, v: Tensor, sizes: tuple[int, ...]) -> Summary:
+    """The same for many small graphs, a product a block of them."""
+    padding = padding_of(sizes, k.device)
+    pairs = list(zip(padding.spread(k), padding.spread(v), strict=True))
+    outer = padding.by_graph([torch.einsum("bnhm,bnhd->bhmd", a, b) for a, b in pairs])
+    key, value = (padding.by_graph([pair[at].sum(1) for pair in pairs]) for at in (0, 1))
+    count = torch.tensor(sizes, dtype=torch.float64, device=k.device)
+    return Summary(count, value.double(), key.double(), outer.double())
 
 
 def _blocks(sizes: Sequence[int]) -> tuple[list[int], list[int]]:
@@ -116,6 +129,8 @@ def read(
     count, value, key, outer = (
         part.to(q.dtype) for part in (summary.count, summary.value, summary.key, summary.outer)
     )
+    if suits(sizes):
+        return _read_blocks((count, value, key, outer), offset, q, tuple(sizes))
     if len(sizes) == 1:
         products = torch.einsum("nhm,hmd->nhd", q, outer[0])
         value, key, counts = value[0], key[0], count[0]
@@ -129,6 +144,29 @@ def read(
     numerator = offset.unsqueeze(-1) * value + products
     denominator = offset * counts + (q * key).sum(-1)
     return numerator, denominator
+
+
+def _read_blocks(
+    summary: tuple[Tensor, Tensor, Tensor, Tensor],
+    offset: Tensor,
+    q: Tensor,
+    sizes: tuple[int, ...],
+) -> tuple[Tensor, Tensor]:
+    """The same for many small graphs, a product a block of them."""
+    padding = padding_of(sizes, q.device)
+    numerators, denominators = [], []
+    blocks = zip(
+        padding.spread(q),
+        padding.spread(offset),
+        *(padding.by_block(part) for part in summary),
+        strict=True,
+    )
+    for queries, shift, count, value, key, outer in blocks:
+        products = torch.einsum("bnhm,bhmd->bnhd", queries, outer)
+        numerators.append(shift.unsqueeze(-1) * value.unsqueeze(1) + products)
+        found = (queries * key.unsqueeze(1)).sum(-1)
+        denominators.append(shift * count.view(-1, 1, 1) + found)
+    return padding.collect(numerators), padding.collect(denominators)
 
 
 def lift_keys(k: Tensor, sphere: bool) -> Tensor:

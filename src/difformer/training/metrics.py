@@ -118,6 +118,19 @@ def roc_auc(y_true: Values, probabilities: Values) -> float:
     return float(np.mean(scores))
 
 
+def mean_roc_auc(y_true: Values, scores: Values) -> float:
+    """Mean area under the ROC curve over marks that occur both ways. Shapes: both (N, T)."""
+    truth, table = _pair(y_true, scores)
+    found = [
+        float(sklearn_metrics.roc_auc_score(mark, score))
+        for mark, score in zip(truth.T, table.T, strict=True)
+        if 0 < mark.sum() < len(mark)
+    ]
+    if not found:
+        raise ConfigError("ROC-AUC needs a mark that occurs both ways, found none.")
+    return float(np.mean(found))
+
+
 def classification_metrics(y_true: Values, probabilities: Values) -> dict[str, float | None]:
     """All single figures for class probabilities, by name; ``roc_auc`` is None with one class.
 

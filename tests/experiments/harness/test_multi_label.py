@@ -10,10 +10,10 @@ from difformer.data import datasets
 from difformer.data.proteins import load_proteins
 from difformer.errors import DataError
 from difformer.experiments.harness.leaks import check_objective
-from difformer.experiments.harness.multi_label_cell import mean_roc_auc
 from difformer.experiments.harness.recipe import load_recipe
 from difformer.experiments.harness.run import Spec, Store, execute
 from difformer.experiments.methods.multi_label import MULTI_LABEL, binary_cross_entropy
+from difformer.training.metrics import mean_roc_auc
 
 
 def write(path, table):

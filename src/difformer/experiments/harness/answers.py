@@ -59,6 +59,13 @@ SERIES_SCORES = {
 }
 
 
+GRAPH_SCORES = {
+    **CLASS_SCORES,
+    "mean-roc-auc": Score("mean roc-auc %", metrics.mean_roc_auc),
+    "rmse": SERIES_SCORES["rmse"],
+}
+
+
 class LeakError(ConfigError):
     """Something that decides had seen what is tested."""
 

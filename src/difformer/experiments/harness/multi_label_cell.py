@@ -1,10 +1,9 @@
 """A cell whose rows carry several yes-or-no labels: ogbn-proteins."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from difformer.data.proteins import load_proteins
 from difformer.experiments.harness.answers import Answers, Score
@@ -14,19 +13,10 @@ from difformer.experiments.methods.multi_label import MULTI_LABEL, MultiLabelTas
 from difformer.training import metrics
 
 
-def mean_roc_auc(truth: NDArray[Any], scores: NDArray[Any]) -> float:
-    """Mean over labels that occur both ways of the area under the ROC curve, (N, C) each."""
-    found = []
-    for label, score in zip(truth.T, scores.T, strict=True):
-        if 0 < label.sum() < len(label):
-            found.append(metrics.roc_auc(label, np.stack([1 - score, score], axis=1)))
-    return float(np.mean(found))
-
-
 class MultiLabelCell(BaseCell):
     """What all methods meet; the protocol is the official split by species."""
 
-    TABLES: ClassVar = {"metric": {"roc-auc": Score("roc-auc %", mean_roc_auc)}}
+    TABLES: ClassVar = {"metric": {"roc-auc": Score("roc-auc %", metrics.mean_roc_auc)}}
 
     kind: Literal["multi-label"]
     data: Literal["proteins"] = "proteins"

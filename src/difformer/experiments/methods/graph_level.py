@@ -1,39 +1,20 @@
-"""Classes of whole graphs: an encoder of nodes, the mean over each graph, the one trainer.
+"""Classes of whole graphs as in the papers: an encoder of nodes, the mean over each graph.
 
-Letters: G graphs, N nodes, F features, C classes.
+All graphs make one step together. Letters: G graphs, N nodes, F features, C classes.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from difformer.experiments.methods.graph_networks import GRAPH_NETWORKS
+from difformer.experiments.methods.graph_task import GraphTask
 from difformer.experiments.methods.method import Answer, Method, Settings, divided
-from difformer.experiments.task import HIDDEN
 from difformer.nn import DIFFormer
 from difformer.training import TrainingConfig, train
 from difformer.training.randomness import seeded
-
-
-@dataclass(frozen=True, eq=False)
-class GraphTask:
-    """What a method may see. Labels of test graphs are not in here.
-
-    Shapes:
-        x (N, F); edge_index (2, E); graph (N,); y and val (G,), -1 where hidden.
-    """
-
-    x: NDArray[np.float32]
-    edge_index: NDArray[np.int64]
-    graph: NDArray[np.int64]
-    y: NDArray[np.int64]
-    val: NDArray[np.int64]
-    num_classes: int
-
 
 TRAINING: dict[str, Any] = {
     "epochs": 150,
@@ -64,8 +45,8 @@ def _pooled(build: Callable[[GraphTask, Settings], nn.Module]) -> Callable[..., 
         with seeded(seed):
             network = _Mean(build(task, options))
         inputs = tuple(map(torch.from_numpy, (task.x, task.edge_index, task.graph)))
-        y = torch.from_numpy(np.where(task.y != HIDDEN, task.y, task.val))
-        learnt, choosing = (torch.from_numpy(part != HIDDEN) for part in (task.y, task.val))
+        y = torch.from_numpy(task.y)
+        learnt, choosing = (torch.from_numpy(part) for part in (task.train, task.val))
         config = TrainingConfig(seed=seed, **own)
 
         def forward() -> Tensor:
@@ -81,7 +62,7 @@ def _pooled(build: Callable[[GraphTask, Settings], nn.Module]) -> Callable[..., 
 
 
 def _encoder(task: GraphTask, options: Settings) -> nn.Module:
-    return DIFFormer(task.x.shape[1], out_channels=task.num_classes, **options)
+    return DIFFormer(task.x.shape[1], out_channels=task.outputs, **options)
 
 
 GRAPH_LEVEL: dict[str, Method] = {
@@ -102,4 +83,4 @@ GRAPH_LEVEL: dict[str, Method] = {
         ("difformer-s", "DIFFormer-s", "simple"),
         ("difformer-a", "DIFFormer-a", "sigmoid"),
     )
-}
+} | GRAPH_NETWORKS
