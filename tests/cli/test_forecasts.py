@@ -200,3 +200,56 @@ def test_a_finished_run_is_not_replaced_and_its_nodes_are_asked_for(fitted):
     )
     assert "--edges is for tables of rows" in done.stderr
     assert not (folder / "x.csv").exists()
+
+
+def test_what_was_dropped_in_fit_is_left_out_afterwards(tmp_path):
+    write(tmp_path)
+    lines = (tmp_path / "wide.csv").read_text().split()
+    rows = [[*line.split(","), "fine"] for line in lines]
+    rows[0][-1] = "note"
+    files.write(tmp_path / "noted.csv", rows)
+    done = files.run_here("fit", "noted.csv", *FIT, "--drop", "note", "--out", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = files.run_here("predict", "run", "noted.csv", "--out", "next.csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Columns that were not fitted are left out (1)." in done.stdout
+    told = files.read(tmp_path / "next.csv")
+    for one, two in zip(told, files.read(tmp_path / "run/predictions.csv"), strict=True):
+        for name, text in one.items():  # the same again, intervals included
+            alike = text == two[name] or float(text) == pytest.approx(float(two[name]))
+            assert alike, name
+
+
+def test_a_table_with_other_steps_is_refused(fitted, tmp_path):
+    folder, values, _ = fitted
+    days = np.datetime64("2024-01-01") + np.arange(STEPS)
+    rows = [["day", *NODES], *([f"{d}T07:00", *row] for d, row in zip(days, values, strict=True))]
+    rows += [["2024-04-01T01:00", 1, 2, 3]]
+    files.write(tmp_path / "shifted.csv", rows)
+    done = files.run_here("predict", folder / "run", "shifted.csv", "--out", "x.csv", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "must be whole steps of 1 apart" in done.stderr
+
+
+def test_lags_of_zero_are_no_lags(tmp_path):
+    write(tmp_path)
+    done = files.run_here("fit", "wide.csv", "--task", "forecast", "--lags", "0", cwd=tmp_path)
+    assert "lags must be a whole number of at least 1" in done.stderr
+
+
+def test_months_are_counted_as_months(tmp_path):
+    months = np.arange("2015-01", "2021-01", dtype="datetime64[M]")
+    rows = [["month", "a", "b"]]
+    rows += [[f"{m}-01", np.sin(t / 2), np.cos(t / 2)] for t, m in enumerate(months)]
+    files.write(tmp_path / "m.csv", rows)
+    done = files.run_here(
+        "fit", "m.csv", *FIT[:2], "--season", "12", "--lags", "6", "--horizon", "2",
+        "--encoder", "decoupled", "--out", "run", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    times = [row["time"] for row in files.read(tmp_path / "run/predictions.csv")]
+    assert times == ["2021-01-01", "2021-01-01", "2021-02-01", "2021-02-01"]
+    files.write(tmp_path / "last.csv", [rows[0], *rows[-20:-1]])
+    done = files.run_here("predict", "run", "last.csv", "--out", "n.csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert files.read(tmp_path / "n.csv")[0]["time"] == "2020-12-01"

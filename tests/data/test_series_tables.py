@@ -65,7 +65,7 @@ def test_missing_steps_become_missing_values(tmp_path):
 @pytest.mark.parametrize(
     ("times", "said"),
     [
-        (["2020-01-01", "2020-02-01", "2020-03-01"], "not evenly spaced"),
+        (["2020-01-01", "2020-01-03", "2020-01-08"], "not evenly spaced"),
         (["1", "2", "1000"], "Most steps are missing (997)"),
     ],
 )
@@ -121,3 +121,39 @@ def test_times_are_written_as_people_do():
     assert written(0.25, True) == "1970-01-01 06:00"
     assert written(1 / 86_400, True) == "1970-01-01 00:00:01"
     assert written(2.5, False) == "2.5"
+
+
+@pytest.mark.parametrize(
+    ("times", "coming"),
+    [
+        (["2023-10-01", "2023-11-01", "2023-12-01", "2024-02-01"], ["2024-03-01", "2024-04-01"]),
+        (["2023-10-31", "2023-11-30", "2023-12-31", "2024-02-29"], ["2024-03-31", "2024-04-30"]),
+        (["20231230", "20231231", "20240101", "20240103"], ["2024-01-04", "2024-01-05"]),
+    ],
+)
+def test_months_and_compact_dates(tmp_path, times, coming):
+    text = "date,a\n" + "".join(f"{time},{at}\n" for at, time in enumerate(times))
+    found = read_series_table(write(tmp_path, text))
+    assert len(found.values) == 5
+    assert np.isnan(found.values[3, 0])
+    assert found.labels(5, 2) == coming
+    assert found.step == 1
+
+
+def test_a_step_that_is_known_is_kept_to(tmp_path):
+    every_other = "t,a,b\n0,1,2\n2,3,4\n4,5,6\n"
+    found = read_series_table(write(tmp_path, every_other), step=1.0, nodes=["b"])
+    assert found.values[:, 0].tolist()[::2] == [2, 4, 6]
+    assert np.isnan(found.values[1::2]).all()
+    assert found.labels(5, 1) == ["5"]
+    assert "Columns that were not fitted are left out (1)." in found.decisions
+    with pytest.raises(DataError, match="must be whole steps of 3 apart"):
+        read_series_table(write(tmp_path, every_other), step=3.0)
+    with pytest.raises(DataError, match="must have all fitted nodes, found no 'c'"):
+        read_series_table(write(tmp_path, every_other), nodes=["a", "c"])
+
+
+def test_nodes_of_a_long_table_that_were_not_fitted_are_left_out(tmp_path):
+    found = read_series_table(write(tmp_path, LONG), value="cases", nodes=["r10"])
+    assert found.nodes == ("r10",)
+    assert "Nodes that were not fitted are left out (1)." in found.decisions

@@ -36,6 +36,9 @@ def fit(
     diffusivity: list[str] = typer.Option(
         [], help="simple, sigmoid, local, ...; repeat for a mix. Default: the encoder's own."
     ),
+    transform: str = typer.Option(
+        "auto", help="Forecasts: none, sqrt (counts), log1p, or auto: what the values ask for."
+    ),
     config: Path | None = typer.Option(None, help="TOML file with training settings."),
     settings: list[str] = typer.Option(
         [], "--set", help="Training setting as key=value, such as epochs=50; repeatable."
@@ -83,6 +86,7 @@ def fit(
                 drop=tuple(drop),
                 directed=directed,
                 season=season,
+                transform=transform,
                 encoder=encoder,
                 diffusivity=tuple(diffusivity),
                 settings=tuple(settings),

@@ -48,6 +48,7 @@ class ForecastRequest:
     drop: tuple[str, ...] = ()
     directed: bool = False
     season: int | None = None
+    transform: str = "auto"
     encoder: str = "auto"
     diffusivity: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
@@ -70,7 +71,9 @@ def _forecast_and_report(request: ForecastRequest) -> Path:
     started = time.perf_counter()
     table = _read(request)
     edge_index, edge_weight, notes = _edges(request, table)
-    lags = request.lags or _usual_lags(request, len(table.values))
+    lags = request.lags
+    if lags is None:
+        lags = _usual_lags(request, len(table.values))
     model = _build(request, lags)
     configuration = _configuration(request, lags)
     folder = request.out or free_folder(request.data, configuration)
@@ -130,6 +133,7 @@ def _build(request: ForecastRequest, lags: int) -> DIFFormerForecaster:
         encoder=request.encoder,
         diffusivity=list(request.diffusivity) or None,
         season=request.season,
+        transform=request.transform,
         training=parse_overrides(request.settings) or None,
         random_state=request.seed,
         verbose=True,
@@ -227,6 +231,7 @@ def _schema(table: SeriesTable) -> dict[str, Any]:
         "first": float(table.times[0]),
         "last": float(table.times[-1]),
         "step": table.step,
+        "regular": not any("counts as one step" in told for told in table.decisions),
     }
 
 
@@ -399,12 +404,14 @@ def read_like(saved: SavedForecast, data: Path) -> SeriesTable:
         DataError: If a node is missing, or a wide table has other columns.
     """
     schema = saved.schema
-    table = read_series_table(data, schema["time"], schema["value"], schema["node"])
-    place = {name: at for at, name in enumerate(table.nodes)}
-    if missing := [name for name in schema["nodes"] if name not in place]:
-        raise DataError(f"{data} must have all fitted nodes, found no {missing[0]!r}.")
-    values = table.values[:, [place[name] for name in schema["nodes"]]]
-    return replace(table, values=values, nodes=tuple(schema["nodes"]))
+    return read_series_table(
+        data,
+        schema["time"],
+        schema["value"],
+        schema["node"],
+        nodes=schema["nodes"],
+        step=schema["step"] if schema["regular"] else None,
+    )
 
 
 def _start(saved: SavedForecast, table: SeriesTable) -> int:
@@ -414,7 +421,7 @@ def _start(saved: SavedForecast, table: SeriesTable) -> int:
         DataError: If its times do not fall on fitted steps, and a season asks which ones they are.
     """
     schema = saved.schema
-    offset = (table.times[0] - schema["first"]) / schema["step"]
+    offset = replace(table, times=np.array([schema["first"]])).place_of(float(table.times[0]))
     if saved.model.season is not None and abs(offset - round(offset)) > OFF_STEP:
         raise DataError(
             f"Times of {table.time!r} must be a whole number of steps ({schema['step']:g}) after "

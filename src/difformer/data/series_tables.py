@@ -4,6 +4,7 @@ Letters: S steps, N nodes.
 """
 
 import re
+from calendar import monthrange
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,8 @@ from difformer.errors import ConfigError, DataError
 
 TIMES = ("time", "date", "datetime", "timestamp", "ds", "day", "week", "month", "step", "t")
 NODES = ("id", "node", "region", "location", "sensor", "series", "unique_id")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_COMPACT = re.compile(r"(19|20)\d{6}")  # 20240131
 REGULAR = 1e-6  # of a step: times that far from a multiple of it are regular
 MOST_VALUES = 1 << 28  # of a series: 2 GiB
 MOST_GAPS = 0.5  # share of missing steps up to which they are filled in as missing
@@ -36,6 +39,10 @@ class SeriesTable:
     nodes : tuple of str
     dated : bool
         Whether times are dates.
+    step : float
+        Distance of two times: days, or as they come; of ``monthly`` tables, months.
+    monthly : bool
+        Whether times are the same day of months.
     time, value, node : str or None
         Columns of the file; ``value`` and ``node`` None: the table is wide.
     decisions : tuple of str
@@ -47,23 +54,26 @@ class SeriesTable:
     nodes: tuple[str, ...]
     dated: bool
     time: str
+    step: float = 1.0
+    monthly: bool = False
     value: str | None = None
     node: str | None = None
     decisions: tuple[str, ...] = ()
-
-    @property
-    def step(self) -> float:
-        """Usual distance of two times, in days or as it comes."""
-        return float(np.median(np.diff(self.times))) if len(self.times) > 1 else 1.0
 
     def labels(self, start: int, count: int) -> list[str]:
         """Times of ``count`` steps from number ``start`` on, beyond the end of the table too."""
         found = []
         for number in range(start, start + count):
             beyond = number - len(self.times) + 1
-            time = self.times[-1] + beyond * self.step if beyond > 0 else self.times[number]
+            time = self.times[min(number, len(self.times) - 1)]
+            if beyond > 0:
+                time = later(float(time), beyond * self.step, self.monthly)
             found.append(written(float(time), self.dated))
         return found
+
+    def place_of(self, time: float) -> float:
+        """How many steps after the first time another one is."""
+        return float(_distance(np.array([self.times[0], time]), self.monthly)[1] / self.step)
 
 
 def written(time: float, dated: bool) -> str:
@@ -76,10 +86,50 @@ def written(time: float, dated: bool) -> str:
     """
     if not dated:
         return f"{time:.10g}"
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=round(time * 86_400))
+    moment = EPOCH + timedelta(seconds=round(time * 86_400))
     if (moment.hour, moment.minute, moment.second) == (0, 0, 0):
         return f"{moment:%Y-%m-%d}"
     return f"{moment:%Y-%m-%d %H:%M}" if not moment.second else f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+def later(time: float, steps: float, monthly: bool) -> float:
+    """A time so many steps of length 1 later: days (or as it comes), or months.
+
+    Examples
+    --------
+    >>> written(later(18262.0, 14, True), True)
+    '2021-03-01'
+    """
+    if not monthly:
+        return time + steps
+    day = EPOCH + timedelta(days=time)
+    months = day.year * 12 + day.month - 1 + round(steps)
+    year, month = months // 12, months % 12 + 1
+    last = monthrange(year, month)[1]
+    number = last if _ends_month(day) else min(day.day, last)
+    return float((day.replace(year=year, month=month, day=number) - EPOCH).days)
+
+
+def _ends_month(day: datetime) -> bool:
+    return day.day == monthrange(day.year, day.month)[1]
+
+
+def _distance(times: NDArray[np.float64], monthly: bool) -> NDArray[np.float64]:
+    """From the first time to each, in days (or as they come), or in months."""
+    if not monthly:
+        return np.asarray(times - times[0])
+    days = [EPOCH + timedelta(days=float(time)) for time in times]
+    months = np.array([day.year * 12 + day.month for day in days], dtype=np.float64)
+    return np.asarray(months - months[0])
+
+
+def _is_monthly(times: NDArray[np.float64]) -> bool:
+    """Whether these are the same day of different months, or the last days of them."""
+    if float(np.diff(times).min()) < 28 or (times % 1).any():
+        return False
+    days = [EPOCH + timedelta(days=float(time)) for time in times]
+    alike = len({day.day for day in days}) == 1 and days[0].day <= 28
+    return alike or all(map(_ends_month, days))
 
 
 def read_series_table(
@@ -88,6 +138,8 @@ def read_series_table(
     value: str | None = None,
     node: str | None = None,
     drop: Sequence[str] = (),
+    nodes: Sequence[str] | None = None,
+    step: float | None = None,
 ) -> SeriesTable:
     """Read a series from a CSV or Parquet file.
 
@@ -105,6 +157,10 @@ def read_series_table(
         Long tables: column that names the node. Default: the one called id, node, region or alike.
     drop : sequence of str
         Columns to leave out.
+    nodes : sequence of str, optional
+        The nodes that are wanted, in this order; others are left out.
+    step : float, optional
+        Distance of two times, if it is known. Default: the smallest in the table.
 
     Raises
     ------
@@ -116,10 +172,35 @@ def read_series_table(
         table.require(name, "--drop")
     time = _time_column(table, time)
     times, dated = _times(Cells(table, time))
+    when = _When(time, times, dated, step)
     if value is None:
-        return _wide(table, time, times, dated, [*drop, time])
+        return _wide(table, when, [*drop, time], nodes)
     value, node = table.require(value, "the values"), _node_column(table, node)
-    return _long(table, time, times, dated, value, node)
+    return _chosen(_long(table, when, value, node), nodes, table.path)
+
+
+@dataclass(frozen=True, eq=False)
+class _When:
+    """The column of times, the time of each row, whether it is a date, and the step if known."""
+
+    name: str
+    times: NDArray[np.float64]
+    dated: bool
+    step: float | None
+
+
+def _chosen(found: SeriesTable, nodes: Sequence[str] | None, path: str) -> SeriesTable:
+    """The wanted nodes alone."""
+    if nodes is None:
+        return found
+    place = {name: at for at, name in enumerate(found.nodes)}
+    if missing := [name for name in nodes if name not in place]:
+        raise DataError(f"{path} must have all fitted nodes, found no {missing[0]!r}.")
+    told = list(found.decisions)
+    if left := len(found.nodes) - len(nodes):
+        told.append(f"Nodes that were not fitted are left out ({left:,}).")
+    values = found.values[:, [place[name] for name in nodes]]
+    return replace(found, values=values, nodes=tuple(nodes), decisions=tuple(told))
 
 
 def _time_column(table: Table, given: str | None) -> str:
@@ -156,13 +237,34 @@ def _times(cells: Cells) -> tuple[NDArray[np.float64], bool]:
             f"{cells.where} must hold a time in each row, found {cells.first(cells.missing)}."
         )
     dated = cells.share("number") < 1.0
-    return cells.parse("date" if dated else "number", feature=False), dated
+    times = cells.parse("date" if dated else "number", feature=False)
+    if dated or not _COMPACT.fullmatch(cells.values[0]):
+        return times, dated
+    compact = _compact(times)
+    return (times, False) if compact is None else (compact, True)
+
+
+def _compact(times: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Days since 1970 of numbers like 20240131; None if one is no date."""
+    try:
+        days = [datetime.strptime(f"{int(time)}", "%Y%m%d").replace(tzinfo=UTC) for time in times]
+    except ValueError:
+        return None
+    return np.array([(day - EPOCH).days for day in days], dtype=np.float64)
 
 
 def _wide(
-    table: Table, time: str, times: NDArray[np.float64], dated: bool, apart: Sequence[str]
+    table: Table, when: _When, apart: Sequence[str], wanted: Sequence[str] | None
 ) -> SeriesTable:
+    time, times, dated = when.name, when.times, when.dated
     nodes = [name for name in table.names if name not in set(apart)]
+    told = []
+    if wanted is not None:
+        if missing := [name for name in wanted if name not in set(nodes)]:
+            raise DataError(f"{table.path} must have all fitted nodes, found no {missing[0]!r}.")
+        if left := len(nodes) - len(wanted):
+            told.append(f"Columns that were not fitted are left out ({left:,}).")
+        nodes = list(wanted)
     if not nodes:
         raise DataError(f"{table.path} must have a column for each node beside {time!r}.")
     columns = [Cells(table, name) for name in nodes]
@@ -184,12 +286,12 @@ def _wide(
             "--target."
         )
     words = f"wide: column {time!r} is the time, each of the {len(nodes)} others a node"
-    return _regular(values[order], times[order], tuple(nodes), dated, words, time)
+    found = _regular(values[order], times[order], tuple(nodes), words, when)
+    return replace(found, decisions=(*found.decisions, *told))
 
 
-def _long(
-    table: Table, time: str, times: NDArray[np.float64], dated: bool, value: str, node: str
-) -> SeriesTable:
+def _long(table: Table, when: _When, value: str, node: str) -> SeriesTable:
+    time, times, dated = when.name, when.times, when.dated
     cells = Cells(table, node)
     if cells.missing.any():
         found = cells.first(cells.missing)
@@ -216,7 +318,7 @@ def _long(
     values = np.full((len(moments), len(nodes)), np.nan)
     values[step, column] = numbers
     words = f"long: {time!r} is the time, {node!r} the node, {value!r} the value"
-    series = _regular(values, moments, tuple(nodes), dated, words, time)
+    series = _regular(values, moments, tuple(nodes), words, when)
     return replace(series, value=value, node=node)
 
 
@@ -230,26 +332,39 @@ def _regular(
     values: Floats,
     times: NDArray[np.float64],
     nodes: tuple[str, ...],
-    dated: bool,
     words: str,
-    time: str,
+    when: _When,
 ) -> SeriesTable:
     """Steps that are not there become missing values, where times are multiples of a step."""
-    told = [f"The table is {words}."]
+    told, step = [f"The table is {words}."], when.step or 1.0
+    monthly = when.dated and len(times) > 2 and _is_monthly(times)
     if len(times) > 1:
-        step = float(np.diff(times).min())
-        place = (times - times[0]) / step
+        distance = _distance(times, monthly)
+        step = when.step or float(np.diff(distance).min())
+        place = distance / step
         whole = np.rint(place).astype(np.int64)
         gaps = int(whole[-1] + 1 - len(times))
-        if np.abs(place - whole).max() > REGULAR * max(whole[-1], 1) + 1e-3:
+        even = np.abs(place - whole).max() <= REGULAR * max(whole[-1], 1) + 1e-3
+        if when.step is not None and (not even or len(np.unique(whole)) < len(whole)):
+            raise DataError(
+                f"Times of {when.name!r} must be whole steps of {step:g} apart, as those that were "
+                f"fitted, found {written(float(times[-2]), when.dated)} and then "
+                f"{written(float(times[-1]), when.dated)} among others."
+            )
+        if not even:
             told.append("Times are not evenly spaced: each row counts as one step.")
-        elif gaps > MOST_GAPS * len(times):
+            step = float(np.median(np.diff(distance)))
+        elif gaps > MOST_GAPS * len(times) and when.step is None:
             told.append(f"Most steps are missing ({gaps:,}): each row counts as one step.")
+            step = float(np.median(np.diff(distance)))
         elif gaps:
             told.append(f"Steps that are not in the table count as missing ({gaps:,}).")
             full = np.full((whole[-1] + 1, values.shape[1]), np.nan)
             full[whole] = values
-            values, times = full, times[0] + step * np.arange(len(full))
+            every = [later(float(times[0]), step * at, monthly) for at in range(len(full))]
+            values, times = full, np.array(every)
     if missing := int(np.isnan(values).sum()):
         told.append(f"Missing values: {missing:,} of {values.size:,}.")
-    return SeriesTable(values, times, nodes, dated, time, decisions=tuple(told))
+    return SeriesTable(
+        values, times, nodes, when.dated, when.name, step, monthly, decisions=tuple(told)
+    )

@@ -1,6 +1,5 @@
 """DIFFormerForecaster: series of nodes that influence each other."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -13,33 +12,31 @@ from difformer.data.windows import Floats, Windows
 from difformer.diffusion.penalty import resolve_all
 from difformer.errors import ConfigError, DataError, one_of, whole_number
 from difformer.estimators.engine import keywords_of
-from difformer.estimators.forecasting import decoupled, trained
 from difformer.estimators.forecasting.backtest import Backtest
-from difformer.estimators.forecasting.decoupled import Fitted, Given, LinearForecast, Setting
+from difformer.estimators.forecasting.choosing import Network, choose
+from difformer.estimators.forecasting.decoupled import Given, Setting
 from difformer.estimators.forecasting.inputs import (
+    carried,
     checked_covariates,
     is_flat,
     names_of,
     of_states,
     read_series,
+    scale_of,
     terms_of,
 )
 from difformer.estimators.forecasting.intervals import Conformal
 from difformer.estimators.forecasting.references import ReferenceTask, reference_forecasts
 from difformer.estimators.forecasting.saving import load_forecaster, save_forecaster
 from difformer.estimators.forecasting.states import Edges
-from difformer.estimators.forecasting.trained import NETWORK, TRAINING, TrainedForecast
+from difformer.estimators.forecasting.trained import NETWORK, TRAINING
 from difformer.nn import DIFFormer
 from difformer.nn.conv import is_number
 from difformer.training.config import TrainingConfig
-from difformer.training.progress import progress_bar
-from difformer.training.trainer import TrainingResult
 
 ENCODERS = ("auto", "decoupled", "trained")
 LEVELS = (0.8, 0.95)
 FEWEST = 5  # validation windows; with fewer, nothing is chosen and there are no intervals
-ENOUGH = 50  # windows to learn from before a network is tried
-LEAD = 2.0  # standard errors by which it must be better
 
 
 class DIFFormerForecaster(BaseEstimator):  # type: ignore[misc]
@@ -63,7 +60,7 @@ class DIFFormerForecaster(BaseEstimator):  # type: ignore[misc]
         past runs alike) and ``"simple"``. ``"identity"``: each node for itself.
     transform : {"auto", "none", "sqrt", "log1p"}, default "auto"
         Before anything else. ``auto``: the square root for values like counts (never negative, with
-        zeros or a spread above their mean), else none.
+        many zeros or widely spread), else none. Forecasts are means all the same.
     season : int, optional
         Steps of a season, such as 7 for days of a week: what is usual at each phase, told by the
         past, is seen as well.
@@ -168,20 +165,24 @@ class DIFFormerForecaster(BaseEstimator):  # type: ignore[misc]
                 f"series must have at least lags + horizon + 1 = {self.lags + self.horizon + 1} "
                 f"steps, found {len(values)}."
             )
-        if not np.isfinite(values).any():
-            raise DataError("series must hold some numbers, found none but NaN.")
         self._flat, self._steps = is_flat(series), len(values)
         self.nodes_ = names_of(series, values.shape[1])
-        given = Given(
-            values,
-            checked_covariates(covariates, values.shape, self.horizon),
-            graphs,
-            self._validation(count),
-        )
+        empty = ~np.isfinite(values).any(axis=(0, 2))
+        if empty.any():
+            raise DataError(
+                f"Each node must have a value, found none of {self.nodes_[int(empty.argmax())]!r}; "
+                "leave such nodes out."
+            )
+        beside = checked_covariates(covariates, values.shape, self.horizon)
+        self._covariate_scale = None if beside is None else scale_of(beside[: len(values)])
+        beside = self._scaled(beside, len(values))
+        given = Given(values, beside, graphs, self._validation(count))
         terms = terms_of(self.diffusivity, values.shape[1], bool(graphs))
         setting = Setting(self.lags, self.horizon, terms, self.transform, self.season)
-        fitted = decoupled.fit(given, setting)
-        self._take(given, fitted, config)
+        chosen = choose(given, setting, self._network(), config, self.verbose)
+        self.model_, self.encoder_ = chosen.model, chosen.encoder
+        self.history_, self.decisions_ = chosen.history, chosen.decisions
+        self._conformal = chosen.conformal
         self._remember(given)
         return self
 
@@ -236,7 +237,8 @@ class DIFFormerForecaster(BaseEstimator):  # type: ignore[misc]
         covariates : array (steps, K) or (steps, N, K), optional
             Of the steps to come, where ``fit`` had some.
         start : int, optional
-            With a season: the number of the history's first step, the fit's first one being 0.
+            The number of the history's first step, the fit's first one being 0; with a season it
+            must be told.
 
         Raises
         ------
@@ -247,7 +249,7 @@ class DIFFormerForecaster(BaseEstimator):  # type: ignore[misc]
         given, first = self._history(history, edge_index, edge_weight, start)
         ahead = self._ahead(covariates, steps)
         found: list[Floats] = []
-        values = given.values[-self.lags :]
+        values = carried(given.values)[-self.lags :]
         first += len(given.values) - len(values)
         for done in range(0, steps, self.horizon):
             coming = None if ahead is None else ahead[done : done + self.horizon]
@@ -269,8 +271,9 @@ class DIFFormerForecaster(BaseEstimator):  # type: ignore[misc]
     ) -> tuple[Floats, Floats]:
         """Lower and upper bounds of the next H values, each (H, N) or (H, N, F).
 
-        Split conformal intervals; where the history is longer than L + H, their width follows how
-        often forecasts within it were missed. See :meth:`predict` for the arguments.
+        Split conformal intervals. Where ``start`` says which step a history begins with, their
+        width follows how often steps in it that came after the fitted ones were missed. See
+        :meth:`predict` for the arguments.
 
         Raises
         ------
@@ -282,13 +285,16 @@ class DIFFormerForecaster(BaseEstimator):  # type: ignore[misc]
         half = conformal.half_width(level)
         width = np.ones(self.horizon)
         windows = len(Windows(given.values, self.lags, self.horizon))
-        if history is not None and windows and given.covariates is None and not self._covariates:
+        new = max(
+            self._steps - first - self.lags, 0
+        )  # the first window that forecasts no fitted step
+        if start is not None and new < windows and not self._covariates:
             past = self.model_.past(given, first)
-            forecast = self.model_.forecast(past, range(windows))
+            forecast = self.model_.forecast(past, range(new, windows))
             truth = Windows(self.model_.units.apply(given.values), self.lags, self.horizon).target
-            width = conformal.widths(forecast, truth, level)[-1]
+            width = conformal.widths(forecast, truth[new:], level)[-1]
         ahead = self._ahead(covariates, self.horizon)
-        values = given.values[-self.lags :]
+        values = carried(given.values)[-self.lags :]
         first += len(given.values) - len(values)
         centre = self._next_in_units(values, given.graphs[-1:], first, ahead)
         bounds = [self.model_.units.invert(centre + sign * half * width) for sign in (-1, 1)]
@@ -305,6 +311,7 @@ class DIFFormerForecaster(BaseEstimator):  # type: ignore[misc]
         first: int | None = None,
         levels: Sequence[float] = LEVELS,
         compare: bool = False,
+        fitted_too: bool = False,
     ) -> Backtest:
         """Forecasts at every step of a longer series, each from what was known by then.
 
@@ -318,6 +325,8 @@ class DIFFormerForecaster(BaseEstimator):  # type: ignore[misc]
             The first step to be forecast. Default: the first one after the fitted series.
         levels : sequence of float
             Of the intervals; none without validation windows.
+        fitted_too : bool, default False
+            Whether ``first`` may be a fitted step; the forecaster has learnt from those.
         compare : bool, default False
             Whether reference points, fitted on the steps before ``first``, are given as well.
 
@@ -328,18 +337,24 @@ class DIFFormerForecaster(BaseEstimator):  # type: ignore[misc]
         """
         self._check_fitted()
         first = self._steps if first is None else whole_number(first, self.lags, "first")
-        values, graphs = read_series(series, edge_index, edge_weight)
+        if first < self._steps and not fitted_too:
+            raise ConfigError(
+                f"first must be at least {self._steps}, for earlier steps were learnt from; "
+                f"fitted_too=True judges there all the same; found {first}."
+            )
+        values, graphs = read_series(self._ordered(series), edge_index, edge_weight)
         self._check_nodes(values)
         count = len(values) - self.lags - self.horizon + 1
         begin = first - self.lags
         if begin >= count:
             raise DataError(
-                f"series must have at least {first + self.horizon} steps, found {len(values)}."
+                f"series must have at least horizon = {self.horizon} steps from step {first} on, "
+                f"where forecasts begin; found {len(values)} steps in all."
             )
         graphs = graphs or self._last_graph
         beside = checked_covariates(covariates, values.shape, self.horizon)
         self._check_covariates(beside)
-        given = Given(values, beside, graphs, 0)
+        given = Given(values, self._scaled(beside, len(values)), graphs, 0)
         past, windows = self.model_.past(given), range(begin, count)
         forecast = self.model_.forecast(past, windows)
         target = Windows(values, self.lags, self.horizon).target[begin:]
@@ -349,7 +364,7 @@ class DIFFormerForecaster(BaseEstimator):  # type: ignore[misc]
             references = self._references(values, begin)
         return Backtest(
             np.arange(first, first + len(windows)),
-            self._over_origins(self.model_.units.invert(forecast)),
+            self._over_origins(self._mean(forecast)),
             self._over_origins(target),
             {
                 level: (self._over_origins(lower), self._over_origins(upper))
@@ -399,52 +414,12 @@ class DIFFormerForecaster(BaseEstimator):  # type: ignore[misc]
         """
         return load_forecaster(cls, Path(folder))
 
-    def _take(self, given: Given, fitted: Fitted, config: TrainingConfig) -> None:
-        """Keep the linear forecast, or a network on top of it."""
-        self.model_: LinearForecast | TrainedForecast = fitted.model
-        self.encoder_, self.history_ = "decoupled", []
-        judged = fitted.judged
-        self.decisions_ = [_told(fitted)]
-        if self._tries_network(given, fitted):
-            assert judged is not None
-            first = len(given.values) - self.lags - self.horizon + 1 - given.validation
-            model, result = self._network(given, fitted.before, first, config)
-            windows = range(first, first + given.validation)
-            found = model.forecast(model.past(given), windows)
-            lead, error = _lead(judged[0], found, judged[1], self.horizon)
-            if self.encoder == "trained" or lead > LEAD * error:
-                judged, self.encoder_, self.history_ = (found, judged[1]), "trained", result.history
-                again = config.model_copy(update={"epochs": result.best_epoch, "patience": None})
-                whole = first + given.validation
-                self.model_, _ = self._network(given, fitted.model, whole, again)
-            if self.encoder == "auto":
-                self.decisions_.append(
-                    f"Encoder: {self.encoder_} (squared error on {given.validation} validation "
-                    f"windows lower by {lead:.3g} +- {error:.3g} with a trained one)."
-                )
-        self._conformal = None if judged is None else Conformal.fit(*judged)
-
-    def _tries_network(self, given: Given, fitted: Fitted) -> bool:
-        if self.encoder == "trained" and fitted.judged is None:
-            raise ConfigError(
-                "encoder 'trained' needs validation windows to choose the epoch, found none."
-            )
-        count = len(given.values) - self.lags - self.horizon + 1
-        enough = count - given.validation >= ENOUGH and fitted.judged is not None
-        return self.encoder == "trained" or (self.encoder == "auto" and enough)
-
-    def _network(
-        self, given: Given, linear: LinearForecast, first: int, config: TrainingConfig
-    ) -> tuple[TrainedForecast, TrainingResult]:
-        """A network on top of a linear forecast, trained on the windows before ``first``."""
-        values = linear.units.apply(given.values)
-        target = np.array(Windows(values, self.lags, self.horizon).target)
+    def _network(self) -> Network:
+        """What is asked of a trained encoder."""
         options = {**NETWORK, **(self.options or {})}
         if self.diffusivity is not None and "diffusivity" not in (self.options or {}):
             options["diffusivity"] = of_states(self.diffusivity)
-        with progress_bar(config.epochs, shown=self.verbose) as report:
-            past = linear.past(given)
-            return trained.fit(linear, past, target, first, options, config, report)
+        return Network(self.encoder, options)
 
     def _remember(self, given: Given) -> None:
         """What is needed to go on where the fitted series ends."""
@@ -467,6 +442,7 @@ class DIFFormerForecaster(BaseEstimator):  # type: ignore[misc]
     ) -> tuple[Given, int]:
         """A history with its graphs, and the number of its first step."""
         self._check_fitted()
+        history = self._ordered(history)
         if history is None:
             return Given(self._last, None, self._last_graph, 0), 0
         values, graphs = read_series(history, edge_index, edge_weight)
@@ -475,6 +451,10 @@ class DIFFormerForecaster(BaseEstimator):  # type: ignore[misc]
             raise DataError(
                 f"history must have at least lags = {self.lags} steps, found {len(values)}."
             )
+        if start is not None and (
+            isinstance(start, bool) or not isinstance(start, (int, np.integer))
+        ):
+            raise ConfigError(f"start must be a whole number, found {start!r}.")
         if self.season is not None and start is None:
             raise ConfigError(
                 "start must say which step a history begins with, for there is a season; the "
@@ -483,6 +463,17 @@ class DIFFormerForecaster(BaseEstimator):  # type: ignore[misc]
         if graphs and not self._last_graph:
             raise DataError("edge_index was not given in fit, so a history cannot have one.")
         return Given(values, None, graphs or self._last_graph, 0), start or 0
+
+    def _ordered(self, series: Any) -> Any:
+        """A DataFrame's columns in the order of the fit, where both have names."""
+        columns = getattr(series, "columns", None)
+        if columns is None or self.nodes_ == list(range(len(self.nodes_))):
+            return series
+        if missing := [name for name in self.nodes_ if name not in set(columns)]:
+            raise DataError(
+                f"A column must be there for each fitted node, found no {missing[0]!r}."
+            )
+        return series[self.nodes_]
 
     def _check_nodes(self, values: Floats) -> None:
         if values.shape[1:] != self._last.shape[1:]:
@@ -504,7 +495,16 @@ class DIFFormerForecaster(BaseEstimator):  # type: ignore[misc]
             return None
         found = checked_covariates(covariates, (steps, nodes), 0)
         self._check_covariates(found)
-        return found
+        return self._scaled(found, steps)
+
+    def _scaled(self, covariates: Floats | None, known: int) -> Floats | None:
+        """In units of the fit; what is not known, after so many steps, counts as the mean."""
+        if covariates is None or self._covariate_scale is None:
+            return None
+        centre, spread = self._covariate_scale
+        found = (covariates - centre) / spread
+        found[known:] = 0.0
+        return np.asarray(found)
 
     def _next_in_units(
         self, values: Floats, graphs: tuple[Edges, ...], first: int, ahead: Floats | None
@@ -521,8 +521,12 @@ class DIFFormerForecaster(BaseEstimator):  # type: ignore[misc]
         self, values: Floats, graphs: tuple[Edges, ...], first: int, ahead: Floats | None
     ) -> Floats:
         """In the unit of the series, (H, N, F)."""
-        found = self.model_.units.invert(self._next_in_units(values, graphs, first, ahead))
+        found = self._mean(self._next_in_units(values, graphs, first, ahead))
         return np.asarray(np.moveaxis(found, -1, 0))
+
+    def _mean(self, forecast: Floats) -> Floats:
+        """Forecasts (..., N, F, H) in the unit of the series."""
+        return self.model_.units.mean(forecast, self.model_.noise)
 
     def _bounds(
         self, forecast: Floats, values: Floats, begin: int, levels: Sequence[float]
@@ -571,22 +575,3 @@ class DIFFormerForecaster(BaseEstimator):  # type: ignore[misc]
     def _check_fitted(self) -> None:
         if not hasattr(self, "model_"):
             raise NotFittedError(f"{type(self).__name__} must be fitted first: call fit or load.")
-
-
-def _told(fitted: Fitted) -> str:
-    """One sentence on the readout."""
-    gain, error = fitted.gain
-    units = fitted.model.units.transform
-    how = "" if not gain else f", squared error lower by {gain:.3g} +- {error:.3g} than the default"
-    words = f"Readout: {fitted.chosen.words}{how}"
-    return f"{words}; transform: {units}."
-
-
-def _lead(first: Floats, other: Floats, truth: Floats, horizon: int) -> tuple[float, float]:
-    """How much lower the other's squared error is, and its standard error, from blocks."""
-    errors = np.nanmean((first - truth) ** 2 - (other - truth) ** 2, axis=(1, 2, 3))
-    length = max(math.ceil(len(errors) / decoupled.BLOCKS), horizon)
-    blocks = [errors[at : at + length].mean() for at in range(0, len(errors), length)]
-    if len(blocks) < 2:
-        return float(np.mean(blocks)), math.inf
-    return float(np.mean(blocks)), float(np.std(blocks, ddof=1) / math.sqrt(len(blocks)))

@@ -62,7 +62,7 @@ def measure(case: Case) -> tuple[Backtest, float]:
     )
     learnt = first + case.horizon - 1
     model.fit(series.values[:learnt], list(indices[:learnt]), list(weights[:learnt]))
-    found = model.backtest(series.values, list(indices), list(weights), first=first)
+    found = model.backtest(series.values, list(indices), list(weights))
     return found, model.error_ratio(found)
 
 

@@ -229,7 +229,7 @@ def test_what_cannot_be_is_refused(settings, said):
     ("series", "more", "said"),
     [
         (waves(7, 3), {}, "at least lags . horizon . 1 = 8 steps, found 7"),
-        (np.full((50, 3), np.nan), {}, "found none but NaN"),
+        (np.full((50, 3), np.nan), {}, "found none of 0; leave such nodes out"),
         (waves(50, 3), {"edge_index": [[0], [5]]}, "5"),
         (waves(50, 3), {"edge_index": [ring(3)] * 49}, "one for each of 50 steps"),
         (waves(50, 3), {"edge_weight": [1.0]}, "edge_weight needs edge_index"),
@@ -253,7 +253,7 @@ def test_predictions_that_cannot_be_are_refused():
         fitted.predict(values[:, :2])
     with pytest.raises(DataError, match="edge_index was not given in fit"):
         fitted.predict(values, edge_index=ring(3))
-    with pytest.raises(DataError, match="at least 63 steps, found 60"):
+    with pytest.raises(DataError, match="at least horizon = 3 steps from step 60 on"):
         fitted.backtest(values)
     with pytest.raises(ConfigError, match="start must say"):
         model(season=4).fit(values).predict(values)

@@ -5,8 +5,10 @@ import pytest
 import torch
 from forecasting_cases import past_of, random_graph
 
+from difformer import DIFFormerForecaster
 from difformer.diffusion import Neighbourhood, reference, resolve
-from difformer.estimators.forecasting.states import Design, joined
+from difformer.estimators.forecasting.states import Design, Seasonal, joined
+from difformer.estimators.forecasting.units import Season
 
 LAGS, HORIZON = 3, 2
 
@@ -120,3 +122,67 @@ def test_joined_graphs_do_not_hear_each_other():
     assert index[:, 4:].tolist() == [[3], [4]]
     assert weight.tolist() == [*first[1].tolist(), 1.0]
     assert joined([second, second], 3)[1] is None
+
+
+def test_what_is_usual_knows_nothing_of_the_window_itself():
+    """Slowly: the mean over all steps of the phase that are not in the window."""
+    draw = np.random.default_rng(0)
+    values = draw.normal(size=(20, 2, 1))
+    values[4, 1] = np.nan
+    period, length = 3, 7
+    season = Season.fit(values, period)
+    phase = np.arange(20) % period
+    sums, counts = season.sums[phase], season.counts[phase]
+    seasonal = Seasonal(period, sums, counts, values, np.arange(20))
+    found = seasonal.usual(length, slice(None))
+    assert found.shape == (14, 2, 1, length)
+    for window in range(14):
+        inside = np.arange(window, window + length)
+        for at, step in enumerate(inside):
+            others = [s for s in range(20) if s % period == step % period and s not in inside]
+            with np.errstate(all="ignore"):
+                expected = np.nan_to_num(
+                    np.array(
+                        [
+                            [v[np.isfinite(v)].mean() if np.isfinite(v).any() else 0.0]
+                            for v in values[others][..., 0].T
+                        ]
+                    )
+                )
+            np.testing.assert_allclose(found[window, ..., at], expected, atol=1e-12)
+
+
+def test_noise_with_a_season_is_not_learnt_by_heart():
+    """Two means of one phase must not tell the value that is to be forecast."""
+    values = np.random.default_rng(0).normal(size=(150, 3))
+    errors = []
+    for season in (None, 24):
+        model = DIFFormerForecaster(24, 1, season=season, encoder="decoupled").fit(values)
+        found = model.backtest(values, first=24, fitted_too=True)
+        errors.append(found.errors()[0]["rmse"])
+    assert errors[1] > 0.85 * errors[0]
+
+
+@pytest.mark.parametrize(("period", "waves"), [(2, 1), (4, 1), (5, 2), (7, 3), (288, 3)])
+def test_harmonics_tell_the_phase_of_the_first_step_ahead(period, waves):
+    steps = np.arange(5, 25)
+    none = np.zeros((20, 2, 1))
+    seasonal = Seasonal(period, none, none, none, steps)
+    found = seasonal.harmonics(3, slice(2, 6), 2)
+    assert found.shape == (4, 2, 2 * waves)
+    for at, window in enumerate(range(2, 6)):
+        angle = 2 * np.pi * steps[window + 3] / period
+        for k in range(1, waves + 1):
+            np.testing.assert_allclose(found[at, :, 2 * k - 2], np.sin(k * angle), atol=1e-9)
+            np.testing.assert_allclose(found[at, :, 2 * k - 1], np.cos(k * angle), atol=1e-9)
+
+
+def test_a_season_that_all_share_is_learnt_from_few_windows():
+    draw = np.random.default_rng(0)
+    week = np.array([0, 2, 1, 0, -1, -3, 1.0])
+    values = week[np.arange(42) % 7][:, None] + draw.normal(size=(42, 30))
+    errors = []
+    for season in (None, 7):
+        model = DIFFormerForecaster(3, 1, season=season, encoder="decoupled").fit(values[:28])
+        errors.append(model.backtest(values).errors()[0]["rmse"])
+    assert errors[1] < 0.85 * errors[0]

@@ -17,7 +17,7 @@ import numpy as np
 from difformer.data.windows import Floats, Windows, filled
 from difformer.diffusion import Diffusivity
 from difformer.estimators.forecasting.readout import Moments, solve, total
-from difformer.estimators.forecasting.states import Columns, Design, Edges, Past
+from difformer.estimators.forecasting.states import Columns, Design, Edges, Past, Seasonal
 from difformer.estimators.forecasting.units import Season, Units
 
 BLOCKS = 10  # of the validation part, each forecast from what came before
@@ -103,6 +103,7 @@ class LinearForecast:
         season: What is usual, or None.
         design: Makes the columns.
         weights: (D, F H).
+        noise: Root mean squared error of what it was learnt from, (F, H), in its unit.
         reach: Steps that the means of the season hold: for these the own value is left out.
     """
 
@@ -111,6 +112,7 @@ class LinearForecast:
     season: Season | None
     design: Design
     weights: Floats
+    noise: Floats
     reach: Floats | None = field(default=None, repr=False)
 
     def past(self, given: Given, start: int = 0) -> Past:
@@ -118,11 +120,11 @@ class LinearForecast:
         moved = self.units.apply(given.values)
         known = np.isfinite(moved)
         fallback = np.zeros(moved.shape[1:])
-        usual = None
+        seasonal = None
         if self.season is not None:
-            usual = _usual(self.season, moved, self.setting.horizon, start, self.reach)
+            seasonal = _seasonal(self.season, moved, self.setting.horizon, start, self.reach)
         covariates = given.covariates
-        return Past(filled(moved, fallback), known, usual, covariates, given.graphs)
+        return Past(filled(moved, fallback), known, seasonal, covariates, given.graphs)
 
     def forecast(self, past: Past, windows: range) -> Floats:
         """In the forecaster's unit, (w, N, F, H)."""
@@ -134,27 +136,30 @@ class LinearForecast:
         return np.concatenate(parts)
 
 
-def _usual(season: Season, moved: Floats, horizon: int, start: int, reach: Floats | None) -> Floats:
-    """What is usual at each step and the next ones, (S + H, N, F)."""
+def _seasonal(
+    season: Season, moved: Floats, horizon: int, start: int, reach: Floats | None
+) -> Seasonal:
+    """Sums of the phase of each step and the next ones, and the fitted values among them."""
     steps = np.arange(start, start + len(moved) + horizon)
-    if reach is None:
-        return season.usual(steps)
-    but = np.full((len(steps), *moved.shape[1:]), np.nan)
-    inside = (steps >= 0) & (steps < len(reach))
-    but[inside] = reach[steps[inside]]
-    return season.usual(steps, but)
+    held = np.full((len(steps), *moved.shape[1:]), np.nan)
+    if reach is not None:
+        inside = (steps >= 0) & (steps < len(reach))
+        held[inside] = reach[steps[inside]]
+    phase = steps % season.period
+    return Seasonal(season.period, season.sums[phase], season.counts[phase], held, steps)
 
 
 def prepared(given: Given, setting: Setting, steps: int) -> LinearForecast:
     """Unit, season and neighbours of the first so many steps; weights are still missing."""
     seen = given.values[:steps]
-    units = Units.fit(seen, setting.transform)
+    units = Units.fit(seen, setting.transform, given.values)
     moved = units.apply(seen)
     season = None if setting.season is None else Season.fit(moved, setting.season)
     past = filled(moved, np.zeros(moved.shape[1:]))[-PAST:]
     lines = past.transpose(1, 0, 2).reshape(past.shape[1], -1)
     design = Design(setting.terms, setting.lags, setting.horizon, lines)
-    return LinearForecast(setting, units, season, design, np.zeros((0, 0)), moved)
+    none = np.zeros((0, 0))
+    return LinearForecast(setting, units, season, design, none, none, moved)
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +189,7 @@ def fit(given: Given, setting: Setting) -> Fitted:
     before = prepared(given, setting, first + setting.lags + setting.horizon - 1)
     options = candidates(before.design.names)
     if not given.validation:
-        before.weights = _learnt(before, given, range(count), options[0])
+        _learn(before, given, range(count), options[0])
         return Fitted(before, before, None, options[0], (0.0, 0.0))
     past = before.past(given)
     columns = before.design.columns(past)
@@ -193,19 +198,25 @@ def fit(given: Given, setting: Setting) -> Fitted:
     errors = [rolling.errors(option, columns) for option in options]
     best, gain = _best(errors)
     judged = rolling.forecasts(options[best], columns)
-    before.weights = options[best].weights(rolling.learnt_from(0), columns)
+    _set(before, options[best], rolling.learnt_from(0), columns)
     model = prepared(given, setting, len(given.values))
-    model.weights = _learnt(model, given, range(count), options[best])
+    _learn(model, given, range(count), options[best])
     truth = np.array(target[first:])
     return Fitted(model, before, (judged, truth), options[best], gain)
 
 
-def _learnt(model: LinearForecast, given: Given, windows: range, option: Candidate) -> Floats:
+def _learn(model: LinearForecast, given: Given, windows: range, option: Candidate) -> None:
     past, setting = model.past(given), model.setting
     target = Windows(model.units.apply(given.values), setting.lags, setting.horizon).target
-    return option.weights(
-        total(moments_over(model, past, target, windows)), model.design.columns(past)
-    )
+    found = total(moments_over(model, past, target, windows))
+    _set(model, option, found, model.design.columns(past))
+
+
+def _set(model: LinearForecast, option: Candidate, found: Moments, columns: Columns) -> None:
+    """Weights, and how large errors are that are left."""
+    model.weights = option.weights(found, columns)
+    square = np.maximum(found.error(model.weights), 0) / np.maximum(found.count, 1)
+    model.noise = np.sqrt(square).reshape(-1, model.setting.horizon)
 
 
 def moments_over(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from difformer.data import signals
-from difformer.data.windows import Floats, checked_series
+from difformer.data.windows import Floats, checked_series, filled
 from difformer.diffusion import Diffusivity, Neighbourhood
 from difformer.diffusion.graph import check_edges
 from difformer.diffusion.penalty import resolve
@@ -30,6 +30,17 @@ def read_series(series: Any, edge_index: Any, edge_weight: Any) -> tuple[Floats,
     else:
         values = checked_series(series)
     return values, checked_graphs(edge_index, edge_weight, *values.shape[:2])
+
+
+def carried(values: Floats) -> Floats:
+    """Missing values as the last ones before them; NaN where there is none."""
+    return filled(values, np.full(values.shape[1:], np.nan))
+
+
+def scale_of(covariates: Floats) -> tuple[Floats, Floats]:
+    """Mean and spread of each covariate, (K,)."""
+    spread = covariates.std(axis=(0, 1))
+    return covariates.mean(axis=(0, 1)), np.where(spread > 0, spread, 1.0)
 
 
 def is_flat(series: Any) -> bool:
@@ -81,7 +92,8 @@ def checked_graphs(edge_index: Any, edge_weight: Any, steps: int, nodes: int) ->
     if edge_index is None:
         checked_edges(None, edge_weight)
         return ()
-    several = isinstance(edge_index, (list, tuple)) and np.ndim(edge_index[0]) == 2
+    listed = isinstance(edge_index, (list, tuple)) and len(edge_index) > 0
+    several = listed and np.ndim(edge_index[0]) == 2
     indices = list(edge_index) if several else [edge_index]
     weights = list(edge_weight) if several and edge_weight is not None else [edge_weight]
     if several and len(weights) == 1:

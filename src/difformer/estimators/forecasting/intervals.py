@@ -14,7 +14,7 @@ Letters: V validation windows, N nodes, F channels, H horizon, Q kept scores.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +48,7 @@ class Conformal:
         error = np.abs(truth - forecast)
         known = np.isfinite(error).sum(axis=0)
         squares = np.nansum(error**2, axis=0)
-        pooled = squares.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+        pooled = _typical(squares / np.maximum(known, 1), known > 0)
         scale = np.sqrt((squares + PRIOR * pooled) / (known + PRIOR))
         scale[scale == 0] = 1.0
         scores = np.sort((error / scale).reshape(-1, *error.shape[2:]), axis=0)  # NaN go last
@@ -57,6 +57,10 @@ class Conformal:
             scores, count = _thinned(scores, count)
         scores = np.where(np.isfinite(scores), scores, np.inf)
         return cls(scale, np.moveaxis(scores, 0, -1), count)
+
+    def rescaled(self, factor: Floats) -> "Conformal":
+        """For another unit of each node and channel: errors times (N, F)."""
+        return replace(self, scale=self.scale * factor[..., None])
 
     def half_width(self, level: float) -> Floats:
         """Of intervals of a level in (0, 1), (N, F, H); infinite where scores are too few.
@@ -100,6 +104,15 @@ class Conformal:
                         now += speed * (float(missed[known].mean()) - (1 - level))
                 log_width[window, step] = now
         return np.exp(log_width)
+
+
+def _typical(squares: Floats, known: NDArray[np.bool_]) -> Floats:
+    """Median over known nodes, (F, H), for one odd node is not to widen all; 0 without any."""
+    found = np.zeros(squares.shape[1:])
+    for at in np.ndindex(found.shape):
+        some = squares[(slice(None), *at)][known[(slice(None), *at)]]
+        found[at] = np.median(some) if len(some) else 0.0
+    return found
 
 
 def _thinned(scores: Floats, count: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:

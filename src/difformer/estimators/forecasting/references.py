@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from difformer.data.windows import Floats, Windows, filled
 
 HIDDEN, EPOCHS = 32, 200  # of the MLP
-MOST_ROWS = 200_000  # that it learns from
+FEWEST_ROWS, MOST_ROWS = 50, 200_000  # that it learns from; with fewer it is the last value
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +91,9 @@ def _pooled(task: ReferenceTask) -> Floats:
     found = np.empty(target.shape)
     for step in range(task.horizon):
         x, y = _rows(history[task.train], target[task.train, :, step])
+        if not len(y):  # nothing to learn from
+            found[..., step] = history[..., -1]
+            continue
         model = LinearRegression().fit(x, y)
         found[..., step] = model.predict(history.reshape(-1, task.lags)).reshape(target.shape[:2])
     return found
@@ -107,6 +110,9 @@ def _by_node(task: ReferenceTask) -> Floats:
         centre, spread = own.mean(), own.std() or 1.0
         for step in range(task.horizon):
             x, y = _rows(own[:, None], target[task.train, node, step][:, None])
+            if not len(y):
+                found[:, node, step] = history[:, node, -1]
+                continue
             model = Ridge(1.0).fit((x - centre) / spread, (y - centre) / spread)
             scaled = (history[:, node] - centre) / spread
             found[:, node, step] = model.predict(scaled) * spread + centre
@@ -125,15 +131,19 @@ def _mlp(task: ReferenceTask) -> Floats:
     spread = np.where(spread > 0, spread, 1.0)
     x = ((learnt - centre) / spread).reshape(-1, task.lags)
     y = ((target[task.train] - centre) / spread).reshape(-1, task.horizon)
-    known = np.flatnonzero(np.isfinite(y).all(axis=1))
+    seen = np.isfinite(y)
+    known = np.flatnonzero(seen.mean(axis=1) >= 0.5)  # what is missing counts as the last value
+    if len(known) < FEWEST_ROWS:
+        return _persistence(task)
     if len(known) > MOST_ROWS:
         known = np.random.default_rng(task.seed).choice(known, MOST_ROWS, replace=False)
+    y = np.where(seen, y, x[:, -1:])
     model = MLPRegressor(
         hidden_layer_sizes=(HIDDEN,), max_iter=EPOCHS, early_stopping=True, random_state=task.seed
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(x[known], y[known].squeeze())
+        model.fit(x[known], y[known] if task.horizon > 1 else y[known, 0])
     found = model.predict(((history - centre) / spread).reshape(-1, task.lags))
     return np.asarray(found.reshape(target.shape) * spread + centre)
 

@@ -83,12 +83,15 @@ def described(model: "DIFFormerForecaster") -> dict[str, Any]:
 
 def _tensors(model: "DIFFormerForecaster") -> dict[str, Tensor]:
     linear, found = _linear(model), {"last": model._last}
-    found |= {"weights": linear.weights}
+    found |= {"weights": linear.weights, "noise": linear.noise}
     found |= {"units.centre": linear.units.centre, "units.spread": linear.units.spread}
     if linear.season is not None:
         found |= {"season.sums": linear.season.sums, "season.counts": linear.season.counts}
         assert linear.reach is not None
         found |= {"season.reach": linear.reach}
+    if model._covariate_scale is not None:
+        names = ("covariates.centre", "covariates.spread")
+        found |= dict(zip(names, model._covariate_scale, strict=True))
     if model._conformal is not None:
         found |= {f"conformal.{k}": v for k, v in vars(model._conformal).items()}
     tensors = {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in found.items()}
@@ -174,6 +177,9 @@ def _restored(
         if "conformal.scale" in arrays
         else None
     )
+    model._covariate_scale = None
+    if "covariates.centre" in arrays:
+        model._covariate_scale = arrays["covariates.centre"], arrays["covariates.spread"]
     linear = _restored_linear(model, saved, arrays, tensors)
     model.model_ = linear
     if saved["network"] is not None:
@@ -202,7 +208,8 @@ def _restored_linear(
     if model.season is not None:
         season = Season(arrays["season.sums"], arrays["season.counts"])
     reach = arrays.get("season.reach")
-    return LinearForecast(setting, units, season, design, arrays["weights"], reach)
+    weights, noise = arrays["weights"], arrays["noise"]
+    return LinearForecast(setting, units, season, design, weights, noise, reach)
 
 
 def _operator(tensors: dict[str, Tensor], name: str, nodes: int) -> SparseWeights:

@@ -23,6 +23,7 @@ from difformer.nn import DIFFormerConv
 from difformer.nn.structure import found_neighbours
 
 Edges: TypeAlias = tuple[Tensor, Tensor | None]  # (2, E) and (E,)
+MOST_WAVES = 3  # harmonics of a season
 CHUNK = 1 << 23  # numbers that a chunk of windows may hold in a term
 
 
@@ -33,16 +34,63 @@ class Past:
     Attributes:
         values: (S, N, F), nothing missing.
         known: Where they were seen, (S, N, F) bool.
-        usual: What is usual at each step, (S + H, N, F), or None without a season.
+        seasonal: What tells what is usual at each step, or None without a season.
         covariates: Known before the steps come, (S + H, N, K), or None.
         graphs: None, one for all steps, or one a step.
     """
 
     values: Floats
     known: NDArray[np.bool_]
-    usual: Floats | None = None
+    seasonal: "Seasonal | None" = None
     covariates: Floats | None = None
     graphs: tuple[Edges, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Seasonal:
+    """Sums over all values of a step's phase, and which of them stand in a series.
+
+    Attributes:
+        period: Steps of a season.
+        sums, counts: Of the phase of each step, (S + H, N, F).
+        held: The step's own value where it is in the sums, else NaN, (S + H, N, F).
+        steps: Numbers of the steps, (S + H,).
+    """
+
+    period: int
+    sums: Floats
+    counts: Floats
+    held: Floats
+    steps: NDArray[np.int64]
+
+    @property
+    def waves(self) -> int:
+        """How many harmonics tell all nodes together where in the season a step is."""
+        return max(1, min(MOST_WAVES, (self.period - 1) // 2))
+
+    def harmonics(self, lags: int, at: slice | NDArray[np.int64], nodes: int) -> Floats:
+        """Sines and cosines of the first step after each window, (w, N, 2 waves)."""
+        angle = 2 * np.pi * self.steps[lags:][at] / self.period
+        waves = [f(k * angle) for k in range(1, self.waves + 1) for f in (np.sin, np.cos)]
+        return np.repeat(np.stack(waves, axis=1)[:, None], nodes, axis=1)
+
+    def usual(self, length: int, at: slice | NDArray[np.int64]) -> Floats:
+        """Means of the phases of windows' steps (w, N, F, length), without the windows themselves.
+
+        Were a step's own value left out of its own mean alone, the means of two steps of one phase
+        would differ by just that value, and a readout could see what it is to forecast.
+        """
+        sums, counts, held = (
+            Windows(part, length, 0).history[at] for part in (self.sums, self.counts, self.held)
+        )
+        inside = np.isfinite(held)
+        value, number = np.where(inside, held, 0.0), inside.astype(np.float64)
+        if length > self.period:
+            phase = np.arange(length) % self.period
+            alike = (phase[:, None] == phase[None]).astype(np.float64)
+            value, number = value @ alike, number @ alike
+        left = counts - number
+        return np.where(left > 0, (sums - value) / np.maximum(left, 1), 0.0)
 
 
 @dataclass(frozen=True)
@@ -101,7 +149,9 @@ class Design:
         rises: list[int] = []
         own = list(range(length + channels))
         falls, at = tuple(range(length, length + channels)), length + channels
-        more = 0 if past.usual is None else channels * (self.lags + self.horizon)
+        more = 0
+        if past.seasonal is not None:
+            more += channels * (self.lags + self.horizon) + 2 * past.seasonal.waves
         more += 0 if past.covariates is None else past.covariates.shape[2] * self.horizon
         own += range(at, at + more)
         at += more
@@ -140,9 +190,10 @@ class Design:
         level = history.mean(axis=-1)
         shape = (*level.shape[:2], -1)
         parts = [(history - level[..., None]).reshape(shape), level]
-        if past.usual is not None:
-            usual = Windows(past.usual, self.lags + self.horizon, 0).history[at]
+        if past.seasonal is not None:
+            usual = past.seasonal.usual(self.lags + self.horizon, at)
             parts.append((usual - level[..., None]).reshape(shape))
+            parts.append(past.seasonal.harmonics(self.lags, at, level.shape[1])[: len(level)])
         if past.covariates is not None:
             ahead = Windows(past.covariates[self.lags :], self.horizon, 0).history[at]
             parts.append(ahead.reshape(shape))

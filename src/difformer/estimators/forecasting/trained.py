@@ -120,6 +120,11 @@ class TrainedForecast:
         return self.linear.units
 
     @property
+    def noise(self) -> Floats:
+        """Of the linear forecast."""
+        return self.linear.noise
+
+    @property
     def design(self) -> Design:
         """What the linear forecast sees."""
         return self.linear.design

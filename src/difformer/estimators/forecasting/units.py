@@ -14,6 +14,12 @@ from difformer.errors import ConfigError, DataError, one_of
 Floats = NDArray[np.float64]
 
 
+TINY = 1e-12  # of a node's mean: a spread below it is none
+ZEROS = 0.01  # share of zeros above which values are taken for counts
+SPREAD = 2.0  # of the middle 80 %, in medians, above which they are too
+ALIKE = 5.0  # most that spreads of nodes may differ to share one
+
+
 def _same(x: Floats) -> Floats:
     return x
 
@@ -44,11 +50,14 @@ class Units:
     spread: Floats
 
     @classmethod
-    def fit(cls, values: Floats, transform: str = "auto") -> "Units":
+    def fit(cls, values: Floats, transform: str = "auto", whole: Floats | None = None) -> "Units":
         """Of a training part (S, N, F), NaN left out.
 
-        ``auto``: the square root for values that are never negative and reach zero or vary as much
-        as their mean, as counts do; else none.
+        What has no two different values there is measured by the ``whole`` series (S', N, F), if
+        that is given: in a unit of nothing, its first values would drown everybody else.
+
+        ``auto``: the square root for values like counts: never negative, and more than 1 % of them
+        zero or the middle 80 % spread over more than two medians; else none.
 
         Raises:
             ConfigError: If the transformation is unknown.
@@ -62,13 +71,18 @@ class Units:
                 f"transform {transform!r} needs values of 0 or more, found "
                 f"{np.nanmin(values):g}; 'none' allows any."
             )
-        moved = TRANSFORMS[transform][0](values)
-        count = np.isfinite(moved).sum(axis=0)
-        centre = np.nansum(moved, axis=0) / np.maximum(count, 1)
-        spread = np.sqrt(np.nansum((moved - centre) ** 2, axis=0) / np.maximum(count, 1))
-        if transform != "none":  # then the variance is stable, and nodes need no scale of their own
+        centre, spread = _measured(TRANSFORMS[transform][0](values))
+        if whole is not None:
+            own = _measured(
+                TRANSFORMS[transform][0](np.maximum(whole, 0) if transform != "none" else whole)
+            )
+            blank = spread <= TINY * np.maximum(np.abs(centre), 1)
+            centre, spread = (
+                np.where(blank, b, a) for a, b in zip((centre, spread), own, strict=True)
+            )
+        if transform != "none" and _alike(spread):  # the variance is stable: one scale for all
             spread = np.broadcast_to(np.sqrt((spread**2).mean(axis=0)), spread.shape).copy()
-        spread[spread <= 1e-12 * np.maximum(np.abs(centre), 1)] = 1.0
+        spread[spread <= TINY * np.maximum(np.abs(centre), 1)] = 1.0
         return cls(transform, centre, spread)
 
     def apply(self, values: Floats) -> Floats:
@@ -77,17 +91,46 @@ class Units:
             values = np.maximum(values, 0)
         return np.asarray((TRANSFORMS[self.transform][0](values) - self.centre) / self.spread)
 
+    def mean(self, forecasts: Floats, noise: Floats) -> Floats:
+        """Forecasts (..., N, F, H) in the unit of the file, as means.
+
+        Going back by a square or an exponential makes a median of a mean; what is lost follows from
+        the noise, the root mean squared error (F, H).
+        """
+        found = self.invert(forecasts)
+        if self.transform == "none":
+            return found
+        variance = np.square(noise * self.spread[..., None])
+        if self.transform == "sqrt":
+            return np.asarray(found + variance)
+        return np.asarray((found + 1) * np.exp(np.minimum(variance, 1.0) / 2) - 1)
+
     def invert(self, forecasts: Floats) -> Floats:
-        """Forecasts (..., N, F, H) in the unit of the file."""
+        """Forecasts (..., N, F, H) in the unit of the file, as medians."""
         moved = forecasts * self.spread[..., None] + self.centre[..., None]
         return np.asarray(TRANSFORMS[self.transform][1](moved))
 
 
+def _measured(moved: Floats) -> tuple[Floats, Floats]:
+    """Mean and spread of each node and channel, (N, F); 0 where nothing is known."""
+    count = np.maximum(np.isfinite(moved).sum(axis=0), 1)
+    centre = np.nansum(moved, axis=0) / count
+    return centre, np.sqrt(np.nansum((moved - centre) ** 2, axis=0) / count)
+
+
 def _like_counts(values: Floats) -> bool:
+    """Never negative, and often zero or widely spread, by quantiles: one odd value says nothing."""
     known = values[np.isfinite(values)]
     if not len(known) or (known < 0).any():
         return False
-    return bool((known == 0).any() or known.std() > known.mean())
+    low, middle, high = np.quantile(known, [0.1, 0.5, 0.9])
+    return bool((known == 0).mean() > ZEROS or high - low > SPREAD * middle)
+
+
+def _alike(spread: Floats) -> bool:
+    """Whether nodes vary about as much as each other, (N, F)."""
+    low, high = np.quantile(spread, [0.1, 0.9])
+    return bool(high <= ALIKE * max(low, 1e-12))
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +140,6 @@ class Season:
     Attributes:
         sums: Of the values of each phase, (P, N, F).
         counts: How many there were, (P, N, F).
-        start: Phase of the series' first step.
     """
 
     sums: Floats
@@ -126,19 +168,3 @@ class Season:
     def period(self) -> int:
         """P."""
         return len(self.sums)
-
-    def usual(self, steps: NDArray[np.int64], but: Floats | None = None) -> Floats:
-        """The mean of the phase of each step, without the step's own value where that is known.
-
-        A mean that holds the very value it stands beside would be trusted too much.
-
-        Args:
-            steps: Numbers of steps, (S,); those below 0 and above the series count on.
-            but: Values at these steps that the means hold, (S, N, F), NaN where they do not.
-        """
-        phase = steps % self.period
-        sums, counts = self.sums[phase], self.counts[phase]
-        if but is not None:
-            held = np.isfinite(but)
-            sums, counts = sums - np.where(held, but, 0.0), counts - held
-        return np.asarray(np.where(counts > 0, sums / np.maximum(counts, 1), 0.0))

@@ -96,7 +96,9 @@ def _forecaster(task: Forecast, settings: Settings, seed: int) -> Floats:
         lags, task.horizon, validation=int(task.val.sum()), random_state=seed, **options
     )
     model.fit(values[:end], _until(index, end), _until(weight, end))
-    found = model.backtest(values, index, weight, first=lags, levels=()).forecast[:, -1]
+    found = model.backtest(values, index, weight, first=lags, levels=(), fitted_too=True).forecast[
+        :, -1
+    ]
     assert len(found) == count
     return task.judged(task.scaled(found))
 
