@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -101,26 +100,22 @@ def suits(sizes: Sequence[int]) -> bool:
 @lru_cache(maxsize=16)
 def padding_of(sizes: tuple[int, ...], device: torch.device) -> Padding:
     """The blocks for graphs of such sizes, whose rows come one after the other; remembered."""
-    counts = np.array(sizes)
-    starts = np.cumsum([0, *sizes[:-1]])
-    widths = 2 ** np.ceil(np.log2(np.maximum(counts, 1))).astype(np.int64)
-    order = np.argsort(widths, kind="stable")
+    counts = torch.tensor(sizes)
+    starts = counts.cumsum(0) - counts
+    widths = torch.tensor([1 << (max(size, 1) - 1).bit_length() for size in sizes])
+    order = torch.argsort(widths, stable=True)
     blocks, rows, filled = [], [], []
-    for width in np.unique(widths):
-        own = order[widths[order] == width]
-        within = np.arange(width)
-        known = within < counts[own, None]
-        rows.append(np.where(known, starts[own, None] + within, 0).reshape(-1))
-        filled.append(known.reshape(-1))
-        blocks.append((len(own), int(width)))
-    row, known = np.concatenate(rows), np.concatenate(filled)
-    place = np.empty(counts.sum(), dtype=np.int64)
-    place[row[known]] = np.flatnonzero(known)
-    back = np.empty(len(sizes), dtype=np.int64)
-    back[order] = np.arange(len(sizes))
-
-    def tensor(values: Any) -> Tensor:
-        return torch.from_numpy(values).to(device)
-
-    parts = tensor(row), tensor(known)[:, None], tensor(place)
-    return Padding(*parts, tuple(blocks), tensor(back))
+    for width in widths.unique().tolist():
+        own = order[widths[order] == width].unsqueeze(1)
+        within = torch.arange(width)
+        known = within < counts[own]
+        rows.append(torch.where(known, starts[own] + within, 0).flatten())
+        filled.append(known.flatten())
+        blocks.append((len(own), width))
+    row, known = torch.cat(rows), torch.cat(filled)
+    place = torch.empty(sum(sizes), dtype=torch.long)
+    place[row[known]] = known.nonzero().squeeze(1)
+    back = torch.empty_like(order)
+    back[order] = torch.arange(len(sizes))
+    parts = (part.to(device) for part in (row, known.unsqueeze(1), place))
+    return Padding(*parts, tuple(blocks), back.to(device))
