@@ -117,5 +117,5 @@ def padding_of(sizes: tuple[int, ...], device: torch.device) -> Padding:
     place[row[known]] = known.nonzero().squeeze(1)
     back = torch.empty_like(order)
     back[order] = torch.arange(len(sizes))
-    parts = (part.to(device) for part in (row, known.unsqueeze(1), place))
-    return Padding(*parts, tuple(blocks), back.to(device))
+    row, known, place, back = (part.to(device) for part in (row, known, place, back))
+    return Padding(row, known.unsqueeze(1), place, tuple(blocks), back)
