@@ -99,6 +99,15 @@ def test_the_report_shows_what_was_measured(fitted):
     assert ours["rmse"] == pytest.approx([row["rmse"] for row in expected])
     assert "north" in page
     assert "Forecast and truth" in page
+    assert "What comes next" in page
+    coming = json.loads((folder / "run/forecast_coming.json").read_text())["curves"]
+    rows = files.read(folder / "run/predictions.csv")
+    for at, curve in enumerate(coming):
+        assert curve["forecast"] == pytest.approx(
+            [float(r["forecast"]) for r in rows[at::3]], rel=1e-5
+        )
+        assert curve["values"][-1] == pytest.approx(waves()[78, at], rel=1e-5)
+        assert f"{curve['forecast'][0]:.4g}" in page
 
 
 def test_new_values_are_gone_on_from(fitted, tmp_path):

@@ -30,6 +30,7 @@ from difformer.training.settings import parse_overrides
 HELD_OUT = 0.2
 FEWEST_JUDGED = 5  # steps
 SCHEMA, EVALUATION, CURVES = "series.json", "forecast_evaluation.json", "forecast_curves.json"
+COMING, RECENT = "forecast_coming.json", 60  # and how many last values stand before what comes
 OFF_STEP = 0.01  # of a step
 MOST_CURVES, MOST_STEPS = 8, 400  # nodes and steps of the report's charts
 
@@ -95,7 +96,9 @@ def _forecast_and_report(request: ForecastRequest) -> Path:
         run.append_metrics(record)
     write_forecaster(model, run)
     run.write_json(SCHEMA, _schema(table))
-    write_predictions(run.path / "predictions.csv", [forecast_table(model, table)])
+    coming = forecast_table(model, table)
+    write_predictions(run.path / "predictions.csv", [coming])
+    run.write_json(COMING, _coming(table, coming))
     overview = _overview(request, model, table, edge_index, time.perf_counter() - started)
     run.write_json("overview.json", overview)
     from difformer.report import write_report  # plotly takes a while to load
@@ -210,6 +213,31 @@ def _curves(found: Backtest, table: SeriesTable) -> dict[str, Any]:
             about = {"node": table.nodes[node], "ahead": step + 1, "times": labels}
             curves.append({"lower": [], "upper": [], **about, **shown})
     return {"level": level, "dated": table.dated, "curves": curves}
+
+
+def _coming(table: SeriesTable, told: Any) -> dict[str, Any]:
+    """The last values of some nodes, and what is forecast to follow them."""
+    columns = {name: told.column(name).to_pylist() for name in told.column_names}
+    bounds = [name for name in columns if name.startswith(("lower_95", "upper_95"))]
+    start = max(len(table.values) - RECENT, 0)
+    curves = []
+    for node in _spread(len(table.nodes)):
+        rows = range(node, told.num_rows, len(table.nodes))
+        shown = {
+            name: [columns[name][row] for row in rows] for name in ("time", "forecast", *bounds)
+        }
+        curves.append(
+            {
+                "node": table.nodes[node],
+                "times": table.labels(start, len(table.values) - start),
+                "values": _numbers(table.values[start:, node]),
+                "coming": shown["time"],
+                "forecast": _numbers(np.array(shown["forecast"])),
+                "lower": _numbers(np.array(shown[bounds[0]])) if bounds else [],
+                "upper": _numbers(np.array(shown[bounds[1]])) if bounds else [],
+            }
+        )
+    return {"curves": curves}
 
 
 def _spread(count: int) -> list[int]:

@@ -16,7 +16,9 @@ def predict(
     directed: bool = typer.Option(False, help="Edges point from source to target only."),
     overwrite: bool = typer.Option(False, help="Replace the file if it exists."),
 ) -> None:
-    """Predict labels and probabilities for new rows; each depends on the fitted rows alone.
+    """Predict labels of new rows, or what comes after new values of a series.
+
+    Labels and probabilities of a row depend on the fitted rows alone.
 
     A table without edges may be larger than memory: it is read, scored and written in parts. A run
     of forecasts says what comes after the table.

@@ -575,3 +575,10 @@ class DIFFormerForecaster(BaseEstimator):  # type: ignore[misc]
     def _check_fitted(self) -> None:
         if not hasattr(self, "model_"):
             raise NotFittedError(f"{type(self).__name__} must be fitted first: call fit or load.")
+        fitted = self.model_.setting
+        for name in ("lags", "horizon", "season"):
+            if getattr(self, name) != getattr(fitted, name):
+                raise ConfigError(
+                    f"{name} was {getattr(fitted, name)} in fit, found {getattr(self, name)}: fit "
+                    "again after a change."
+                )

@@ -8,12 +8,14 @@ from pathlib import Path
 from difformer.errors import RunError
 from difformer.report.predictions import PREDICTIONS, Predictions, read_predictions
 from difformer.report.saved import (
+    COMING,
     COMPARISON,
     CURVES,
     EVALUATION,
     FORECAST,
     OVERVIEW,
     TRACE,
+    Coming,
     Comparison,
     Curves,
     Evaluation,
@@ -43,6 +45,7 @@ class Files:
     predictions: Predictions | None
     forecast: ForecastEvaluation | None
     curves: Curves | None
+    coming: Coming | None
     metrics: list[Record]
     config: str
     environment: Mapping[str, object]
@@ -65,6 +68,7 @@ def read_files(run: RunDirectory) -> Files:
         predictions=None if forecasts else read_predictions(run.path / PREDICTIONS),
         forecast=read_saved(ForecastEvaluation, run.path / FORECAST),
         curves=read_saved(Curves, run.path / CURVES),
+        coming=read_saved(Coming, run.path / COMING),
         metrics=_checked(run.read_metrics(), run.metrics),
         config=_text(run.path / CONFIG),
         environment=read_object(run.path / ENVIRONMENT) or {},

@@ -4,7 +4,7 @@ overview.json     what was predicted, from which data, with which encoder
 evaluation.json   how good it was on rows whose labels were hidden from the training
 comparison.json   other methods on the same splits
 trace.json        energy of each diffusion step
-forecast_evaluation.json, forecast_curves.json    the same for forecasts
+forecast_evaluation.json, forecast_curves.json, forecast_coming.json    the same for forecasts
 """
 
 from collections.abc import Callable
@@ -29,6 +29,7 @@ EVALUATION = "evaluation.json"
 COMPARISON = "comparison.json"
 TRACE = "trace.json"
 FORECAST, CURVES = "forecast_evaluation.json", "forecast_curves.json"
+COMING = "forecast_coming.json"
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -141,6 +142,33 @@ class Curve(Saved):
         if any(len(row) != len(self.times) for row in (self.truth, self.forecast, *bounds)):
             raise ValueError(f"each row must have {len(self.times)} times")
         return self
+
+
+class ComingCurve(Saved):
+    """The last values of a node and what is forecast to follow; bounds are empty without any."""
+
+    node: str
+    times: tuple[str, ...]
+    values: tuple[float | None, ...]
+    coming: tuple[str, ...]
+    forecast: tuple[float | None, ...]
+    lower: tuple[float | None, ...]
+    upper: tuple[float | None, ...]
+
+    @model_validator(mode="after")
+    def _long(self) -> Self:
+        bounds = [row for row in (self.lower, self.upper) if row]
+        if len(self.values) != len(self.times) or any(
+            len(row) != len(self.coming) for row in (self.forecast, *bounds)
+        ):
+            raise ValueError("values and forecasts must have a time each")
+        return self
+
+
+class Coming(Saved):
+    """``forecast_coming.json``; intervals are of 95 %."""
+
+    curves: tuple[ComingCurve, ...]
 
 
 class Curves(Saved):

@@ -137,3 +137,9 @@ def test_small_mistakes_are_one_sentence():
         model().fit(values, edge_index=[])
     with pytest.raises(ConfigError, match="first must be at least 80"):
         fitted.backtest(values, first=40)
+
+
+def test_a_change_after_the_fit_asks_for_another_one():
+    fitted = model().fit(waves(80, 3)).set_params(horizon=5)
+    with pytest.raises(ConfigError, match="horizon was 3 in fit, found 5"):
+        fitted.predict()

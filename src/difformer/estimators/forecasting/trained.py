@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from difformer.data.windows import Floats
-from difformer.estimators.forecasting.decoupled import Given, LinearForecast
+from difformer.estimators.forecasting.decoupled import Given, LinearForecast, Setting
 from difformer.estimators.forecasting.states import Design, Edges, Past, joined, moments_of
 from difformer.estimators.forecasting.units import Units
 from difformer.nn import DIFFormer
@@ -113,6 +113,11 @@ class TrainedForecast:
     network: ForecastNetwork
     graph: Edges | None
     size: int
+
+    @property
+    def setting(self) -> Setting:
+        """What was told."""
+        return self.linear.setting
 
     @property
     def units(self) -> Units:

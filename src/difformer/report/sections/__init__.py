@@ -11,7 +11,7 @@ from difformer.report.sections.certainty import certainty
 from difformer.report.sections.comparison import comparison
 from difformer.report.sections.energy import energy
 from difformer.report.sections.evaluation import evaluation
-from difformer.report.sections.forecasts import errors, forecast_headline, forecasts
+from difformer.report.sections.forecasts import coming, errors, forecast_headline, forecasts
 from difformer.report.sections.headline import headline
 from difformer.report.sections.learning import learning
 from difformer.report.sections.settings import settings
@@ -26,7 +26,14 @@ SECTIONS: tuple[Make, ...] = (
     certainty,
     settings,
 )
-FORECASTS: tuple[Make, ...] = (forecast_headline, errors, forecasts, learning, settings)
+FORECASTS: tuple[Make, ...] = (
+    forecast_headline,
+    coming,
+    errors,
+    forecasts,
+    learning,
+    settings,
+)
 
 
 def sections_of(files: Files) -> list[Section]:

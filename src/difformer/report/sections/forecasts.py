@@ -6,6 +6,7 @@ from difformer.report import charts
 from difformer.report.blocks import Block, Bullets, Chart, Facts, Grid, Section, Text, left_out
 from difformer.report.files import Files
 from difformer.report.saved import (
+    ComingCurve,
     Coverage,
     Curve,
     Curves,
@@ -83,6 +84,53 @@ def _facts(overview: Overview) -> list[tuple[str, str]]:
         ("Encoder", overview.encoder),
         ("Time", duration(overview.seconds)),
     ]
+
+
+def coming(files: Files) -> Section:
+    """Return what is forecast to come, after the last values, for some nodes."""
+    found, title = files.coming, "What comes next"
+    if found is None or not found.curves:
+        return left_out("coming", title, "Left out: the run has saved no forecasts.")
+    names = {curve.node for curve in charts.thinned(found.curves, WIDEST_CHARTS)}
+    shown = [curve for curve in found.curves if curve.node in names]
+    words = (
+        f"The last values of {counted(len(shown), 'node')} and what is forecast to follow them, "
+        "with intervals of 95\u00a0% where there are any; predictions.csv has all nodes."
+    )
+    drawn = [_next(curve, number) for number, curve in enumerate(shown)]
+    return Section("coming", title, [Text(words), *drawn])
+
+
+def _next(curve: ComingCurve, number: int) -> Chart:
+    times = [*curve.times, *curve.coming]
+    known = list(range(len(curve.times)))
+    ahead = list(range(len(curve.times), len(times)))
+    drawn = []
+    for bound, legend in ((curve.upper, True), (curve.lower, False)):
+        if bound:
+            drawn.append(charts.line(ahead, bound, "95\u00a0% interval", 2, legend=legend))
+    drawn += [
+        charts.line(known, curve.values, "known", 1),
+        charts.line(ahead, curve.forecast, "forecast", 0),
+    ]
+    ticks = charts.thinned(list(range(len(times))), 7)
+    layout = {
+        "height": 320,
+        "xaxis": charts.axis(
+            "time", tickvals=ticks, ticktext=[charts.label(times[i]) for i in ticks]
+        ),
+        "yaxis": charts.axis("value"),
+        "meta": {"panels": 1},
+    }
+    header = ("time", "forecast", "lower", "upper")
+    bounds = (curve.lower or [None] * len(ahead), curve.upper or [None] * len(ahead))
+    rows = [
+        (time, *(figure(value) for value in values))
+        for time, *values in zip(curve.coming, curve.forecast, *bounds, strict=True)
+    ]
+    grid = Grid(f"What is forecast for {curve.node}.", header, rows)
+    alt = f"Lines of the last values of {curve.node} and of what is forecast to follow."
+    return Chart(f"coming-{number}", alt, f"{curve.node}.", drawn, layout, grid)
 
 
 def errors(files: Files) -> Section:
