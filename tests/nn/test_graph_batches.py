@@ -155,7 +155,7 @@ def test_edge_features_are_heard():
     model = build({"edge_channels": A}, 0)
     assert not torch.allclose(model(x, index, attr), model(x, index, attr + 1))
     with torch.no_grad():
-        model.edge_map.weight.zero_()  # only the rates are left
+        model.edge_map.out.weight.zero_()  # only the rates are left
         assert not torch.allclose(model(x, index, attr), model(x, index, 2 * attr))
 
 
@@ -210,3 +210,18 @@ def test_parameters_are_drawn_anew():
     model.reset_parameters()
     changed = [not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)]
     assert sum(changed) > len(changed) / 2
+
+
+def test_what_edges_say_is_the_mean_of_a_function_of_them_and_their_ends():
+    draw = np.random.default_rng(3)
+    x, index, attr = graph(6, draw)
+    own = build({"edge_channels": A}, 0).edge_map
+    found = own(x, index, attr)
+    for node in range(6):
+        said = [
+            (own.receiver(x[node]) + own.sender(x[j]) + own.edge(e)).relu()
+            for j, i, e in zip(*index.tolist(), attr, strict=True)
+            if i == node
+        ]
+        mean = torch.stack(said).mean(0) if said else torch.zeros(4, dtype=torch.float64)
+        torch.testing.assert_close(found[node], own.out(mean))

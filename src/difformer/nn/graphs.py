@@ -1,9 +1,9 @@
 r"""DIFFormer for batches of graphs: molecules, proteins, regions, point clouds.
 
 States diffuse between the nodes of a graph, never between graphs: what is said of a graph does not
-depend on which others lie in its batch. A graph's edge features say two things, whatever their
-kind: the mean of those that a node receives stands among its features, and a learnt positive
-function of them is the rate of the edge.
+depend on which others lie in its batch. Edge features, whatever their kind, say two things: the
+mean over the edges that a node receives of a learnt function of the edge and both its ends stands
+among the node's features, and a learnt positive function of the edge is its rate.
 
 Letters: N nodes of all graphs, G graphs, E edges, F features, A edge features, C channels, O
 outputs.
@@ -40,8 +40,9 @@ class GraphDIFFormer(nn.Module):
         degrees: Whether a node sees how many edges it has (log(1 + degree)): an average over
             neighbours does not tell.
         dropout: Rate on states and before the last map.
-        options: Of :class:`DIFFormer`, such as ``diffusivity``; by default a ReLU follows each step
-            and all steps are seen by the output (``activation="each"``, ``jump=True``).
+        options: Of :class:`DIFFormer`, such as ``diffusivity``; by default a ReLU follows each step,
+            all steps are seen by the output, and states keep their size (``activation="each"``,
+            ``jump=True``, ``norm=None``).
 
     Shapes:
         - input: x (N, F), edge_index (2, E), edge_attr (E, A) or (E,), batch (N,)
@@ -94,11 +95,14 @@ class GraphDIFFormer(nn.Module):
         self.pools = [one_of(name, POOLS, "pool") for name in names]
         self.level, self.degrees, self.edge_channels = level, degrees, edge_channels
         width = in_channels + (hidden_channels if edge_channels else 0) + degrees
-        chosen = {"activation": "each", "jump": True, "value_map": True, **options}
+        usual = {"activation": "each", "jump": True, "value_map": True, "norm": None}
+        chosen = {**usual, **options}
         self.encoder = DIFFormer(
             width, hidden_channels, hidden_channels, num_layers, dropout=dropout, **chosen
         )
-        self.edge_map = nn.Linear(edge_channels, hidden_channels) if edge_channels else None
+        self.edge_map = (
+            _EdgeMap(in_channels, edge_channels, hidden_channels) if edge_channels else None
+        )
         self.edge_rate = nn.Linear(edge_channels, 1) if edge_channels else None
         self.score = nn.Linear(hidden_channels, 1) if "attention" in self.pools else None
         pooled = hidden_channels * (len(names) if level == "graph" else 1)
@@ -137,12 +141,9 @@ class GraphDIFFormer(nn.Module):
             parts.append(_degree(edge_index, x).log1p().unsqueeze(1))
         weight = None
         if self.edge_map is not None and self.edge_rate is not None:
-            heard = x.new_zeros(len(x), self.edge_map.out_features)
-            if edge_index is not None and edge_attr is not None:
-                received = heard.index_add(0, edge_index[1], self.edge_map(edge_attr))
-                heard = received / _degree(edge_index, x).clamp_min(1).unsqueeze(1)
+            parts.append(self.edge_map(x, edge_index, edge_attr))
+            if edge_attr is not None:
                 weight = softplus(self.edge_rate(edge_attr)).squeeze(1)
-            parts.append(heard)
         states: Tensor = self.encoder(torch.cat(parts, 1), edge_index, weight, batch)
         return states
 
@@ -193,6 +194,35 @@ class GraphDIFFormer(nn.Module):
         """Sizes."""
         c = self.config
         return f"{c['in_channels']}, {c['hidden_channels']}, {c['out_channels']}, {c['level']}"
+
+
+class _EdgeMap(nn.Module):
+    """The mean over a node's edges of relu(A x_i + B x_j + C e_ij), mapped, (N, C)."""
+
+    def __init__(self, channels: int, edge_channels: int, width: int) -> None:
+        super().__init__()
+        self.receiver, self.sender = nn.Linear(channels, width), nn.Linear(channels, width)
+        self.edge, self.out = nn.Linear(edge_channels, width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor, edge_index: Tensor | None, edge_attr: Tensor | None) -> Tensor:
+        """Zero, mapped, for a node without edges."""
+        heard = x.new_zeros(len(x), self.out.in_features)
+        if edge_index is not None and edge_attr is not None:
+            source, target = edge_index
+            own, other = (
+                linear(x).index_select(0, end)
+                for linear, end in ((self.receiver, target), (self.sender, source))
+            )
+            said = (own + other + self.edge(edge_attr)).relu()
+            heard = heard.index_add(0, target, said)
+            heard = heard / _degree(edge_index, x).clamp_min(1).unsqueeze(1)
+        out: Tensor = self.out(heard)
+        return out
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew from torch's global generator."""
+        for linear in (self.receiver, self.sender, self.edge, self.out):
+            linear.reset_parameters()
 
 
 def _degree(edge_index: Tensor | None, x: Tensor) -> Tensor:

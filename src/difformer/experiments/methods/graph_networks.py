@@ -237,6 +237,7 @@ class _Gps(nn.Module):
 
 def _ours(task: GraphTask, options: Settings) -> nn.Module:
     own = dict(options)
+    own["norm"] = None if own["norm"] == "none" else own["norm"]
     share = own.pop("all_pairs")
     if share:
         own |= {"mix_weights": (share, 1 - share)}
@@ -278,6 +279,7 @@ GRAPH_NETWORKS: dict[str, Method] = {
             "all_pairs": 0.3,
             "step_size": 0.5,
             "graph_norm": "row",
+            "norm": "none",
         },
         {
             **SPACE,
@@ -285,6 +287,7 @@ GRAPH_NETWORKS: dict[str, Method] = {
             "step_size": (0.5, 0.8, 1.0),
             "graph_norm": ("row", "sym"),
             "diffusivity": ("simple", "sigmoid"),
+            "norm": ("none", "layer"),
         },
     ),
     "gin": Method("GIN", fitted(_gin), {**TRAINING, **FRAME}, SPACE, extra="pyg"),
