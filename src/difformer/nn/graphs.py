@@ -40,9 +40,9 @@ class GraphDIFFormer(nn.Module):
         degrees: Whether a node sees how many edges it has (log(1 + degree)): an average over
             neighbours does not tell.
         dropout: Rate on states and before the last map.
-        options: Of :class:`DIFFormer`, such as ``diffusivity``; by default a ReLU follows each step,
-            all steps are seen by the output, and states keep their size (``activation="each"``,
-            ``jump=True``, ``norm=None``).
+        options: Of :class:`DIFFormer`, such as ``diffusivity``; by default a ReLU follows each
+            step, all steps are seen by the output, and states keep their size
+            (``activation="each"``, ``jump=True``, ``norm=None``).
 
     Shapes:
         - input: x (N, F), edge_index (2, E), edge_attr (E, A) or (E,), batch (N,)
