@@ -11,7 +11,7 @@ from pathlib import Path
 
 from difformer.errors import DifformerError
 from difformer.experiments.harness.recipe import Entry, Recipe, known_recipes, load_recipe
-from difformer.experiments.harness.table import difference, printed
+from difformer.experiments.harness.table import difference, printed, value
 from difformer.experiments.ranks import standings
 from difformer.experiments.record import Figure, Machine, Record, read_record
 from difformer.runs.atomic import write_text
@@ -168,9 +168,8 @@ def _measured(figure: Figure, entry: Entry | None) -> tuple[str, ...]:
 def _value(figure: Figure) -> str:
     if figure.value is None:
         return figure.note or MISSING
-    spread = "" if figure.std is None else f" ± {figure.std:.2f}"
     note = f" ({figure.note})" if figure.note else ""
-    return f"{figure.value:.2f}{spread}{note}"
+    return f"{value(figure)}{note}"
 
 
 def _printed(entry: Entry | None) -> tuple[str, str]:

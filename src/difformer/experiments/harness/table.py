@@ -36,15 +36,34 @@ def value(figure: Figure) -> str:
     """Mean and spread, or why there is none."""
     if figure.value is None:
         return figure.note or "-"
-    return f"{figure.value:.2f}" + ("" if figure.std is None else f" ± {figure.std:.2f}")
+    spread = "" if figure.std is None else f" ± {digits(figure.std, figure)}"
+    return f"{digits(figure.value, figure)}{spread}"
 
 
 def difference(figure: Figure) -> str:
     """Mean paired difference and its interval."""
     if figure.difference is None:
         return ""
-    ends = "" if figure.low is None else f" [{figure.low:+.2f}, {figure.high:+.2f}]"
-    return f"{figure.difference:+.2f}{ends}"
+    ends = ""
+    if figure.low is not None and figure.high is not None:
+        low, high = (digits(end, figure, "+") for end in (figure.low, figure.high))
+        ends = f" [{low}, {high}]"
+    return f"{digits(figure.difference, figure, '+')}{ends}"
+
+
+def digits(number: float, figure: Figure, sign: str = "") -> str:
+    """Percent with two decimals; errors below ten with four, for they may be small.
+
+    Example:
+        >>> digits(0.5593, Figure(label="a", metric="MSE"))
+        '0.5593'
+        >>> digits(1.6e-2, Figure(label="a", metric="accuracy %"))
+        '0.02'
+    """
+    if "%" in figure.metric or abs(figure.value or 0.0) >= 10:
+        return f"{number:{sign}.2f}"
+    small = 0 < abs(figure.value or 0.0) < 1e-3
+    return f"{number:{sign}.2g}" if small else f"{number:{sign}.4f}"
 
 
 def printed(found: Printed | None) -> str:
