@@ -193,14 +193,19 @@ def _chosen(found: SeriesTable, nodes: Sequence[str] | None, path: str) -> Serie
     """The wanted nodes alone."""
     if nodes is None:
         return found
+    _check_wanted(nodes, found.nodes, path)
     place = {name: at for at, name in enumerate(found.nodes)}
-    if missing := [name for name in nodes if name not in place]:
-        raise DataError(f"{path} must have all fitted nodes, found no {missing[0]!r}.")
     told = list(found.decisions)
     if left := len(found.nodes) - len(nodes):
         told.append(f"Nodes that were not fitted are left out ({left:,}).")
     values = found.values[:, [place[name] for name in nodes]]
     return replace(found, values=values, nodes=tuple(nodes), decisions=tuple(told))
+
+
+def _check_wanted(wanted: Sequence[str], found: Sequence[str], path: str) -> None:
+    there = set(found)
+    if missing := [name for name in wanted if name not in there]:
+        raise DataError(f"{path} must have all fitted nodes, found no {missing[0]!r}.")
 
 
 def _time_column(table: Table, given: str | None) -> str:
@@ -260,8 +265,7 @@ def _wide(
     nodes = [name for name in table.names if name not in set(apart)]
     told = []
     if wanted is not None:
-        if missing := [name for name in wanted if name not in set(nodes)]:
-            raise DataError(f"{table.path} must have all fitted nodes, found no {missing[0]!r}.")
+        _check_wanted(wanted, nodes, table.path)
         if left := len(nodes) - len(wanted):
             told.append(f"Columns that were not fitted are left out ({left:,}).")
         nodes = list(wanted)

@@ -1,7 +1,8 @@
 """A fitted estimator as files: weights and context as safetensors, the rest as JSON."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -142,17 +143,34 @@ def load_fitted(kind: type[Estimator], folder: Path) -> Estimator:
     Raises:
         RunError: If a file is missing, damaged, not of this version, or of another estimator.
     """
-    run = RunDirectory.open(folder)
-    if not run.is_finished:
-        raise RunError(f"{folder} holds an unfinished run; finish it with the same command first.")
-    run.verify()
+    run = finished_run(folder)
     saved = atomic.read_json(folder / ESTIMATOR)
     if saved.get("format") != FORMAT:
         raise RunError(f"{folder / ESTIMATOR} must be of format {FORMAT}.")
     if saved.get("estimator") != kind.__name__:
         raise RunError(f"{folder} must hold a {kind.__name__}, found a {saved.get('estimator')}.")
-    try:
+    with of_this_version(folder):
         return _restored(kind, saved, run)
+
+
+def finished_run(folder: Path) -> RunDirectory:
+    """A run whose files are all there and as they were written.
+
+    Raises:
+        RunError: If it is missing, unfinished or damaged.
+    """
+    run = RunDirectory.open(folder)
+    if not run.is_finished:
+        raise RunError(f"{folder} holds an unfinished run; finish it with the same command first.")
+    run.verify()
+    return run
+
+
+@contextmanager
+def of_this_version(folder: Path) -> Iterator[None]:
+    """Whatever goes wrong while a model is put together again: one sentence."""
+    try:
+        yield
     except DifformerError:
         raise
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:

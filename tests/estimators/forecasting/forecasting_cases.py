@@ -20,7 +20,7 @@ def ring(nodes=5):
 def past_of(steps=12, nodes=4, channels=2, seed=0, graphs=()):
     """A past in the forecaster's unit."""
     values = np.random.default_rng(seed).normal(size=(steps, nodes, channels))
-    return Past(values, np.ones(values.shape, dtype=bool), graphs=graphs)
+    return Past(values, graphs=graphs)
 
 
 def random_graph(nodes, edges, seed):

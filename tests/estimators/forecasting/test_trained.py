@@ -73,7 +73,7 @@ def test_a_graph_that_is_named_is_heard():
     other, *_ = fitted(waves(60, 5), graph, diffusivity=("graph", "simple"))
     before = model.forecast(past, range(5))
     changed = other.forecast(
-        type(past)(past.values, past.known, None, None, (random_graph(5, 8, 1),)), range(5)
+        type(past)(past.values, None, None, (random_graph(5, 8, 1),)), range(5)
     )
     assert not np.allclose(before, changed)
     assert resolve("graph").support == "edges"

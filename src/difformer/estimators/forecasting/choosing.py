@@ -15,10 +15,12 @@ from difformer.errors import ConfigError
 from difformer.estimators.forecasting import decoupled, trained
 from difformer.estimators.forecasting.decoupled import (
     BLOCKS,
+    LEAD,
     Fitted,
     Given,
     LinearForecast,
     Setting,
+    lead_of,
 )
 from difformer.estimators.forecasting.intervals import Conformal
 from difformer.estimators.forecasting.trained import TrainedForecast
@@ -28,7 +30,6 @@ from difformer.training.progress import progress_bar
 from difformer.training.trainer import TrainingResult
 
 ENOUGH = 50  # windows to learn from before a network is tried
-LEAD = 2.0  # standard errors by which it must be better
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,4 @@ def _lead(first: Floats, other: Floats, truth: Floats, horizon: int) -> tuple[fl
     errors = np.where(known, difference, 0.0).sum(axis=(1, 2, 3)) / count
     length = max(math.ceil(len(errors) / BLOCKS), horizon)
     blocks = [errors[at : at + length].mean() for at in range(0, len(errors), length)]
-    if len(blocks) < 2:
-        return float(np.mean(blocks)), math.inf
-    return float(np.mean(blocks)), float(np.std(blocks, ddof=1) / math.sqrt(len(blocks)))
+    return lead_of(np.array(blocks))

@@ -10,6 +10,7 @@ Letters: S steps, N nodes, F channels, L lags, H horizon, W windows, D columns, 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -118,13 +119,12 @@ class LinearForecast:
     def past(self, given: Given, start: int = 0) -> Past:
         """A series in this unit. ``start``: the number of its first step, for seasons."""
         moved = self.units.apply(given.values)
-        known = np.isfinite(moved)
         fallback = np.zeros(moved.shape[1:])
         seasonal = None
         if self.season is not None:
             seasonal = _seasonal(self.season, moved, self.setting.horizon, start, self.reach)
         covariates = given.covariates
-        return Past(filled(moved, fallback), known, seasonal, covariates, given.graphs)
+        return Past(filled(moved, fallback), seasonal, covariates, given.graphs)
 
     def forecast(self, past: Past, windows: range) -> Floats:
         """In the forecaster's unit, (w, N, F, H)."""
@@ -198,7 +198,7 @@ def fit(given: Given, setting: Setting) -> Fitted:
     errors = [rolling.errors(option, columns) for option in options]
     best, gain = _best(errors)
     judged = rolling.forecasts(options[best], columns)
-    _set(before, options[best], rolling.learnt_from(0), columns)
+    _set(before, options[best], rolling.before[0], columns)
     model = prepared(given, setting, len(given.values))
     _learn(model, given, range(count), options[best])
     truth = np.array(target[first:])
@@ -256,33 +256,28 @@ class _Rolling:
         pieces = [
             (range(run.start, at), range(at, run.stop)) for run, at in zip(runs, cut, strict=True)
         ]
-        self.body, self.tail = (
-            [self._sum(target, piece[side]) for piece in pieces] for side in (0, 1)
-        )
+        body, tail = ([self._sums(target, piece[side]) for piece in pieces] for side in (0, 1))
+        numbers = range(len(self.blocks))
+        # of all windows that end before each block, and of the block itself
+        self.before = [total(chain(*body[: b + 1], *tail[:b])) for b in numbers]
+        self.own = [total(chain(body[b + 1], tail[b + 1])) for b in numbers]
 
-    def _sum(self, target: Floats, windows: range) -> Moments | None:
-        found = moments_over(self.model, self.past, target, windows) if len(windows) else []
-        return total(found) if found else None
-
-    def learnt_from(self, block: int) -> Moments:
-        """Of all windows that end before a block."""
-        parts = [*self.body[: block + 1], *self.tail[:block]]
-        return total(part for part in parts if part is not None)
+    def _sums(self, target: Floats, windows: range) -> list[Moments]:
+        return moments_over(self.model, self.past, target, windows) if len(windows) else []
 
     def errors(self, option: Candidate, columns: Columns) -> Floats:
         """Mean squared error on each block, (B,)."""
         found = []
-        for number in range(len(self.blocks)):
-            weights = option.weights(self.learnt_from(number), columns)
-            own = total(p for p in (self.body[number + 1], self.tail[number + 1]) if p is not None)
-            found.append(own.error(weights).sum() / max(own.count.sum(), 1))
+        for before, own in zip(self.before, self.own, strict=True):
+            error = own.error(option.weights(before, columns))
+            found.append(error.sum() / max(own.count.sum(), 1))
         return np.array(found)
 
     def forecasts(self, option: Candidate, columns: Columns) -> Floats:
         """Of the windows of all blocks, (V, N, F, H)."""
         parts: list[Any] = []
-        for number, block in enumerate(self.blocks):
-            self.model.weights = option.weights(self.learnt_from(number), columns)
+        for before, block in zip(self.before, self.blocks, strict=True):
+            self.model.weights = option.weights(before, columns)
             parts.append(self.model.forecast(self.past, block))
         return np.concatenate(parts)
 
@@ -291,8 +286,14 @@ def _best(errors: Sequence[Floats]) -> tuple[int, tuple[float, float]]:
     """The best that is clearly better than the first, by errors on blocks; else the first."""
     best, gain = 0, (0.0, 0.0)
     for number, own in enumerate(errors[1:], start=1):
-        lead = errors[0] - own
-        error = float(lead.std(ddof=1) / math.sqrt(len(lead))) if len(lead) > 1 else math.inf
-        if lead.mean() > max(LEAD * error, gain[0]):
-            best, gain = number, (float(lead.mean()), error)
+        lead, error = lead_of(errors[0] - own)
+        if lead > max(LEAD * error, gain[0]):
+            best, gain = number, (lead, error)
     return best, gain
+
+
+def lead_of(differences: Floats) -> tuple[float, float]:
+    """Mean over blocks, and its standard error: infinite for a single one."""
+    count = len(differences)
+    error = float(differences.std(ddof=1) / math.sqrt(count)) if count > 1 else math.inf
+    return float(differences.mean()), error

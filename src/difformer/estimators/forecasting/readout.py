@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, optimize
 
+from difformer.data.windows import Floats
 from difformer.estimators.forecasting.states import Columns
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,13 +10,14 @@ from torch import Tensor
 from difformer.data.windows import Floats
 from difformer.diffusion import SparseWeights
 from difformer.diffusion.graph import sparse_weights
-from difformer.errors import DifformerError, RunError
+from difformer.errors import RunError
 from difformer.estimators.forecasting.decoupled import LinearForecast, Setting
 from difformer.estimators.forecasting.inputs import terms_of
 from difformer.estimators.forecasting.intervals import Conformal
 from difformer.estimators.forecasting.states import Design
 from difformer.estimators.forecasting.trained import ForecastNetwork, TrainedForecast
 from difformer.estimators.forecasting.units import Season, Units
+from difformer.estimators.saving import finished_run, of_this_version
 from difformer.nn.card import CARD, model_card
 from difformer.nn.pretrained import describe, restore
 from difformer.runs import RunDirectory, atomic
@@ -140,22 +141,14 @@ def load_forecaster(kind: type[Forecaster], folder: Path) -> Forecaster:
     Raises:
         RunError: If a file is missing, damaged, not of this version, or of another estimator.
     """
-    run = RunDirectory.open(folder)
-    if not run.is_finished:
-        raise RunError(f"{folder} holds an unfinished run; finish it with the same command first.")
-    run.verify()
+    run = finished_run(folder)
     if not (folder / ESTIMATOR).is_file():
         raise RunError(f"{folder} must hold a {kind.__name__}, found no {ESTIMATOR}.")
     saved = atomic.read_json(folder / ESTIMATOR)
     if saved.get("format") != FORMAT or saved.get("estimator") != kind.__name__:
         raise RunError(f"{folder / ESTIMATOR} must be a {kind.__name__} of format {FORMAT}.")
-    try:
+    with of_this_version(folder):
         return _restored(kind, saved, load_tensors(folder / STATE), run)
-    except DifformerError:
-        raise
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RunError(f"{folder} does not hold a model of this version: {reason}") from None
 
 
 def _restored(

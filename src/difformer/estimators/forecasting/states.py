@@ -33,14 +33,12 @@ class Past:
 
     Attributes:
         values: (S, N, F), nothing missing.
-        known: Where they were seen, (S, N, F) bool.
         seasonal: What tells what is usual at each step, or None without a season.
         covariates: Known before the steps come, (S + H, N, K), or None.
         graphs: None, one for all steps, or one a step.
     """
 
     values: Floats
-    known: NDArray[np.bool_]
     seasonal: "Seasonal | None" = None
     covariates: Floats | None = None
     graphs: tuple[Edges, ...] = ()
@@ -141,6 +139,11 @@ class Design:
                 found[name] = neighbours_in(self._past, rule)
         return found
 
+    @cached_property
+    def _means(self) -> dict[str, SparseWeights]:
+        """The same with rows of sum 1."""
+        return {name: weights.normalised("row") for name, weights in self.operators.items()}
+
     def columns(self, past: Past) -> Columns:
         """What the columns for such a series are."""
         channels = past.values.shape[2]
@@ -204,8 +207,8 @@ class Design:
     ) -> Floats:
         """The mean of what each window hears by a term, (w, N, C + F)."""
         z = torch.from_numpy(np.ascontiguousarray(state))
-        if name in self.operators:
-            return _alike(self.operators[name].normalised("row"), z)
+        if name in self._means:
+            return _alike(self._means[name], z)
         if term.name == "graph" and len(past.graphs) == 1:
             return _alike(_observed(past.graphs[0], len(z[0]), z.dtype), z)
         flat, index, weight = z.reshape(-1, z.shape[-1]), None, None

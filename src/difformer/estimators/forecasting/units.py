@@ -7,12 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from difformer.data.windows import Floats
 from difformer.errors import ConfigError, DataError, one_of
-
-Floats = NDArray[np.float64]
-
 
 TINY = 1e-12  # of a node's mean: a spread below it is none
 ZEROS = 0.01  # share of zeros above which values are taken for counts

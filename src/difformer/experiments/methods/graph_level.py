@@ -13,6 +13,7 @@ from difformer.experiments.methods.graph_networks import GRAPH_NETWORKS
 from difformer.experiments.methods.graph_task import GraphTask
 from difformer.experiments.methods.method import Answer, Method, Settings, divided
 from difformer.nn import DIFFormer
+from difformer.nn.graphs import POOLS
 from difformer.training import TrainingConfig, train
 from difformer.training.randomness import seeded
 
@@ -34,9 +35,7 @@ class _Mean(nn.Module):
 
     def forward(self, x: Tensor, edges: Tensor, graph: Tensor, count: int) -> Tensor:
         out = self.encoder(x, edges, None, graph)
-        sizes = torch.bincount(graph, minlength=count).clamp_min(1).unsqueeze(1)
-        total: Tensor = out.new_zeros(count, out.shape[1]).index_add(0, graph, out)
-        return total / sizes
+        return POOLS["mean"](out, graph, count, None)
 
 
 def _pooled(build: Callable[[GraphTask, Settings], nn.Module]) -> Callable[..., Answer]:

@@ -14,14 +14,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 
 from difformer.experiments.methods.graph_task import GraphTask
 from difformer.experiments.methods.method import Answer, Method, Settings, divided
+from difformer.experiments.methods.multi_label import binary_cross_entropy
 from difformer.experiments.methods.networks import pyg
 from difformer.nn import GraphDIFFormer
 from difformer.nn.graphs import POOLS
 from difformer.training import TrainingConfig, train
+from difformer.training.objectives import cross_entropy, mean_squared_error
 from difformer.training.randomness import seeded
 from difformer.training.trainer import Batch
 
@@ -148,17 +149,10 @@ def _targets(task: GraphTask) -> tuple[Tensor, float, float]:
 
 
 def _loss(target: str, outputs: Tensor, y: Tensor, mask: Tensor) -> Tensor:
-    out, wanted = outputs[mask], y[mask]
     if target == "classes":
-        return cross_entropy(out, wanted[:, 0].long())
-    if out.shape != wanted.shape:
-        raise ValueError(f"outputs {tuple(out.shape)} and targets {tuple(wanted.shape)} differ")
-    return mse_loss(out, wanted) if target == "numbers" else _marks(out, wanted)
-
-
-def _marks(out: Tensor, wanted: Tensor) -> Tensor:
-    known = wanted.isfinite()
-    return binary_cross_entropy_with_logits(out[known], wanted[known])
+        return cross_entropy(outputs, y[:, 0].long(), mask)
+    measure = mean_squared_error if target == "numbers" else binary_cross_entropy
+    return measure(outputs, y, mask)
 
 
 class MessagePassing(nn.Module):

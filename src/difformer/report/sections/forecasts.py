@@ -113,15 +113,6 @@ def _next(curve: ComingCurve, number: int) -> Chart:
         charts.line(known, curve.values, "known", 1),
         charts.line(ahead, curve.forecast, "forecast", 0),
     ]
-    ticks = charts.thinned(list(range(len(times))), 7)
-    layout = {
-        "height": 320,
-        "xaxis": charts.axis(
-            "time", tickvals=ticks, ticktext=[charts.label(times[i]) for i in ticks]
-        ),
-        "yaxis": charts.axis("value"),
-        "meta": {"panels": 1},
-    }
     header = ("time", "forecast", "lower", "upper")
     bounds = (curve.lower or [None] * len(ahead), curve.upper or [None] * len(ahead))
     rows = [
@@ -130,7 +121,19 @@ def _next(curve: ComingCurve, number: int) -> Chart:
     ]
     grid = Grid(f"What is forecast for {curve.node}.", header, rows)
     alt = f"Lines of the last values of {curve.node} and of what is forecast to follow."
-    return Chart(f"coming-{number}", alt, f"{curve.node}.", drawn, layout, grid)
+    return Chart(f"coming-{number}", alt, f"{curve.node}.", drawn, _over_time(times), grid)
+
+
+def _over_time(times: Sequence[str]) -> dict[str, object]:
+    """The frame of a chart of values over time, whose x are numbers of times."""
+    ticks = charts.thinned(list(range(len(times))), 7)
+    labels = [charts.label(times[i]) for i in ticks]
+    return {
+        "height": 320,
+        "xaxis": charts.axis("time", tickvals=ticks, ticktext=labels),
+        "yaxis": charts.axis("value"),
+        "meta": {"panels": 1},
+    }
 
 
 def errors(files: Files) -> Section:
@@ -265,19 +268,10 @@ def _curve(found: Curves, curve: Curve, number: int) -> Chart:
         charts.line(places, curve.truth, "truth", 1),
         charts.line(places, curve.forecast, "forecast", 0),
     ]
-    ticks = charts.thinned(places, 7)
     ahead = counted(curve.ahead, "step")
-    layout = {
-        "height": 320,
-        "xaxis": charts.axis(
-            "time", tickvals=ticks, ticktext=[charts.label(curve.times[i]) for i in ticks]
-        ),
-        "yaxis": charts.axis("value"),
-        "meta": {"panels": 1},
-    }
     caption = f"{curve.node}, {ahead} ahead."
     alt = f"Lines of truth and forecast of {curve.node}, {ahead} ahead, on held-out steps."
-    return Chart(f"curve-{number}", alt, caption, drawn, layout, _numbers(curve))
+    return Chart(f"curve-{number}", alt, caption, drawn, _over_time(curve.times), _numbers(curve))
 
 
 def _numbers(curve: Curve) -> Grid:
