@@ -159,7 +159,7 @@ class DIFFormerForecaster(BaseEstimator):  # type: ignore[misc]
         """
         config = self.check_parameters()
         values, graphs = read_series(series, edge_index, edge_weight)
-        count = len(values) - self.lags - self.horizon + 1
+        count = len(Windows(values, self.lags, self.horizon))
         if count < 2:
             raise DataError(
                 f"series must have at least lags + horizon + 1 = {self.lags + self.horizon + 1} "
@@ -285,9 +285,8 @@ class DIFFormerForecaster(BaseEstimator):  # type: ignore[misc]
         half = conformal.half_width(level)
         width = np.ones(self.horizon)
         windows = len(Windows(given.values, self.lags, self.horizon))
-        new = max(
-            self._steps - first - self.lags, 0
-        )  # the first window that forecasts no fitted step
+        # the first window that forecasts no fitted step
+        new = max(self._steps - first - self.lags, 0)
         if start is not None and new < windows and not self._covariates:
             past = self.model_.past(given, first)
             forecast = self.model_.forecast(past, range(new, windows))
@@ -344,7 +343,7 @@ class DIFFormerForecaster(BaseEstimator):  # type: ignore[misc]
             )
         values, graphs = read_series(self._ordered(series), edge_index, edge_weight)
         self._check_nodes(values)
-        count = len(values) - self.lags - self.horizon + 1
+        count = len(Windows(values, self.lags, self.horizon))
         begin = first - self.lags
         if begin >= count:
             raise DataError(
@@ -435,7 +434,15 @@ class DIFFormerForecaster(BaseEstimator):  # type: ignore[misc]
             raise ConfigError(
                 f"validation must leave windows to learn from: below {count}, found {share}."
             )
-        return wanted if wanted >= FEWEST or not isinstance(share, float) else 0
+        if isinstance(share, float):
+            enough = wanted >= FEWEST and count - wanted >= self.horizon
+            return wanted if enough else 0
+        if wanted and count - wanted < self.horizon:  # what ends before the first block teaches
+            raise ConfigError(
+                f"validation must leave at least horizon = {self.horizon} of {count} windows to "
+                f"learn from, found {share}."
+            )
+        return wanted
 
     def _history(
         self, history: Any, edge_index: Any, edge_weight: Any, start: int | None
@@ -545,7 +552,7 @@ class DIFFormerForecaster(BaseEstimator):  # type: ignore[misc]
 
     def _references(self, values: Floats, begin: int) -> dict[str, Floats]:
         """Reference points of every channel, (O, N, F, H)."""
-        count = len(values) - self.lags - self.horizon + 1
+        count = len(Windows(values, self.lags, self.horizon))
         train = np.arange(count) <= begin - self.horizon
         found: dict[str, list[Floats]] = {}
         for channel in range(values.shape[2]):

@@ -143,3 +143,12 @@ def test_a_change_after_the_fit_asks_for_another_one():
     fitted = model().fit(waves(80, 3)).set_params(horizon=5)
     with pytest.raises(ConfigError, match="horizon was 3 in fit, found 5"):
         fitted.predict()
+
+
+def test_a_horizon_that_leaves_no_window_before_the_validation_part():
+    values = waves(69, 3)
+    fitted = model(lags=4, horizon=30).fit(values)
+    assert not fitted.has_intervals
+    assert np.isfinite(fitted.predict()).all()
+    with pytest.raises(ConfigError, match="at least horizon = 30 of 36 windows"):
+        model(lags=4, horizon=30, validation=10).fit(values)
